@@ -1,0 +1,1 @@
+//! The broker gateway: idempotent, retried broker calls

@@ -1,0 +1,1 @@
+//! Market sessions, in exchange time.

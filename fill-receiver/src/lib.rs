@@ -1,0 +1,1 @@
+//! The fill receiver: persists broker events before it acknowledges them

@@ -1,0 +1,1 @@
+//! The order server: accounts, balances, positions, orders and the order API

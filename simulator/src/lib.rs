@@ -1,0 +1,1 @@
+//! A broker that fails in every real way, the local stack, drills and load
