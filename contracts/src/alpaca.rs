@@ -32,6 +32,6 @@ pub use order::OrderEntity;
 pub use position::PositionEntity;
 pub use request::OrderRequest;
 pub use words::{
-    AccountStatus, AssetClass, AssetStatus, Exchange, OrderClass, OrderStatus, OrderType,
-    PositionIntent, PositionSide, Side, TimeInForce, TradeEventKind,
+    AccountStatus, AssetClass, AssetStatus, Exchange, OrderClass, OrderStatus, OrderType, PositionIntent, PositionSide,
+    Side, TimeInForce, TradeEventKind,
 };

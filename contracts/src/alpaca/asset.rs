@@ -41,25 +41,13 @@ pub struct AssetEntity {
     #[serde(default, deserialize_with = "wire::null_as_default")]
     pub fractionable: bool,
     /// Smallest quantity of an order.
-    #[serde(
-        default,
-        with = "number::option",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, with = "number::option", skip_serializing_if = "Option::is_none")]
     pub min_order_size: Option<Decimal>,
     /// Step of quantities.
-    #[serde(
-        default,
-        with = "number::option",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, with = "number::option", skip_serializing_if = "Option::is_none")]
     pub min_trade_increment: Option<Decimal>,
     /// Step of prices.
-    #[serde(
-        default,
-        with = "number::option",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, with = "number::option", skip_serializing_if = "Option::is_none")]
     pub price_increment: Option<Decimal>,
     /// Labels.
     #[serde(default, deserialize_with = "wire::null_as_default")]

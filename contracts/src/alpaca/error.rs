@@ -49,10 +49,7 @@ impl ApiError {
     /// An error body.
     #[must_use]
     pub fn new(code: u32, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            message: message.into(),
-        }
+        Self { code, message: message.into() }
     }
 
     /// The answer to a client order id that was used before.
@@ -78,25 +75,18 @@ mod tests {
 
     #[test]
     fn duplicate_is_told_by_code_and_message_together() {
-        for message in [
-            "client_order_id must be unique",
-            "client order id must be unique",
-        ] {
+        for message in ["client_order_id must be unique", "client order id must be unique"] {
             assert!(ApiError::new(40_010_001, message).is_duplicate_client_order_id());
         }
         assert!(!ApiError::new(40_010_001, "qty is required").is_duplicate_client_order_id());
-        assert!(
-            !ApiError::new(42_210_000, "client_order_id must be unique")
-                .is_duplicate_client_order_id()
-        );
+        assert!(!ApiError::new(42_210_000, "client_order_id must be unique").is_duplicate_client_order_id());
     }
 
     #[test]
     fn body_without_code_is_read() {
         let error: ApiError = serde_json::from_str(r#"{"message": "forbidden."}"#).unwrap();
         assert_eq!(error, ApiError::new(0, "forbidden."));
-        let error: ApiError =
-            serde_json::from_str(r#"{"code": "40410000", "message": null}"#).unwrap();
+        let error: ApiError = serde_json::from_str(r#"{"code": "40410000", "message": null}"#).unwrap();
         assert_eq!(error, ApiError::new(codes::NOT_FOUND, ""));
     }
 }

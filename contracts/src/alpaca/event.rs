@@ -33,32 +33,16 @@ pub struct TradeEvent {
     #[serde(default, with = "rfc3339::option")]
     pub timestamp: Option<OffsetDateTime>,
     /// Price of this execution; fills only.
-    #[serde(
-        default,
-        with = "number::option",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, with = "number::option", skip_serializing_if = "Option::is_none")]
     pub price: Option<Decimal>,
     /// Shares of this execution, negative in a bust; fills, busts and corrections only.
-    #[serde(
-        default,
-        with = "number::option",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, with = "number::option", skip_serializing_if = "Option::is_none")]
     pub qty: Option<Decimal>,
     /// The broker account's position after it; fills only.
-    #[serde(
-        default,
-        with = "number::option",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, with = "number::option", skip_serializing_if = "Option::is_none")]
     pub position_qty: Option<Decimal>,
     /// The execution that a bust or correction takes back.
-    #[serde(
-        default,
-        deserialize_with = "wire::text_or_number_option",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, deserialize_with = "wire::text_or_number_option", skip_serializing_if = "Option::is_none")]
     pub previous_execution_id: Option<String>,
 }
 
@@ -88,10 +72,9 @@ mod tests {
 
     #[test]
     fn bust_carries_a_negative_quantity_and_its_origin() {
-        let text = FILL.replace("partial_fill", "trade_bust").replace(
-            r#""qty": "1", "timestamp""#,
-            r#""qty": "-1", "previous_execution_id": "e0", "timestamp""#,
-        );
+        let text = FILL
+            .replace("partial_fill", "trade_bust")
+            .replace(r#""qty": "1", "timestamp""#, r#""qty": "-1", "previous_execution_id": "e0", "timestamp""#);
         let event: TradeEvent = serde_json::from_str(&text).unwrap();
         assert_eq!(event.event, TradeEventKind::TradeBust);
         assert_eq!(event.qty, Some(Decimal::NEGATIVE_ONE));

@@ -34,9 +34,7 @@ mod tests {
     #[test]
     fn price_is_read_from_text_or_from_the_literal_number() {
         for price in ["\"187.1200\"", "187.12"] {
-            let text = format!(
-                r#"{{"trades":{{"AAPL":{{"p":{price},"t":"2026-07-01T14:00:00Z","x":"V"}}}}}}"#
-            );
+            let text = format!(r#"{{"trades":{{"AAPL":{{"p":{price},"t":"2026-07-01T14:00:00Z","x":"V"}}}}}}"#);
             let latest: LatestTrades = serde_json::from_str(&text).unwrap();
             assert_eq!(latest.trades["AAPL"].price, Decimal::new(18_712, 2));
         }

@@ -6,9 +6,7 @@ use time::OffsetDateTime;
 use time::serde::rfc3339;
 use uuid::Uuid;
 
-use super::words::{
-    AssetClass, OrderClass, OrderStatus, OrderType, PositionIntent, Side, TimeInForce,
-};
+use super::words::{AssetClass, OrderClass, OrderStatus, OrderType, PositionIntent, Side, TimeInForce};
 use super::{number, wire};
 
 /// An order in an answer or inside a trade event. Every field that client libraries demand is
@@ -48,11 +46,7 @@ pub struct OrderEntity {
     #[serde(default, with = "rfc3339::option")]
     pub replaced_at: Option<OffsetDateTime>,
     /// When its cancel was asked for; only event payloads carry it.
-    #[serde(
-        default,
-        with = "rfc3339::option",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, with = "rfc3339::option", skip_serializing_if = "Option::is_none")]
     pub cancel_requested_at: Option<OffsetDateTime>,
     /// The order that took its place.
     #[serde(default)]
@@ -120,18 +114,10 @@ pub struct OrderEntity {
     #[serde(default)]
     pub legs: Option<Vec<OrderEntity>>,
     /// Share of a leg in its parent.
-    #[serde(
-        default,
-        with = "number::option",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, with = "number::option", skip_serializing_if = "Option::is_none")]
     pub ratio_qty: Option<Decimal>,
     /// What the broker charges, where it says so.
-    #[serde(
-        default,
-        with = "number::option",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, with = "number::option", skip_serializing_if = "Option::is_none")]
     pub commission: Option<Decimal>,
     /// Currency of the money in it, where the broker says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -162,10 +148,7 @@ mod tests {
         let order: OrderEntity = serde_json::from_str(MINIMAL).unwrap();
         assert_eq!(order.qty, Some(Decimal::new(25, 1)));
         assert_eq!(order.filled_qty, Decimal::ZERO);
-        assert_eq!(
-            order.status,
-            OrderStatus::Other("held_for_tests".to_owned())
-        );
+        assert_eq!(order.status, OrderStatus::Other("held_for_tests".to_owned()));
         assert_eq!(order.submitted_at, OffsetDateTime::UNIX_EPOCH);
         assert_eq!(order.created_at.nanosecond(), 942_282_123);
         assert_eq!(order.order_type, OrderType::Limit);

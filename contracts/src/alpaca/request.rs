@@ -26,11 +26,7 @@ pub struct OrderRequest {
     /// How long the order works.
     pub time_in_force: TimeInForce,
     /// Worst price of a limit order.
-    #[serde(
-        default,
-        with = "number::option",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, with = "number::option", skip_serializing_if = "Option::is_none")]
     pub limit_price: Option<Decimal>,
     /// Our key, the same on every attempt; empty lets the broker make one.
     #[serde(default, deserialize_with = "wire::null_as_default")]
@@ -40,11 +36,7 @@ pub struct OrderRequest {
     pub extended_hours: bool,
     /// Extension: a broker that honours it refuses the request when it is processed later than
     /// this.
-    #[serde(
-        default,
-        with = "rfc3339::option",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, with = "rfc3339::option", skip_serializing_if = "Option::is_none")]
     pub valid_until: Option<OffsetDateTime>,
 }
 
@@ -73,10 +65,7 @@ mod tests {
              \"time_in_force\":\"day\",\"limit_price\":\"187.12\",\"client_order_id\":\"key-1\",\
              \"extended_hours\":false,\"valid_until\":\"2026-07-01T14:30:00Z\"}"
         );
-        assert_eq!(
-            serde_json::from_str::<OrderRequest>(&text).unwrap(),
-            request
-        );
+        assert_eq!(serde_json::from_str::<OrderRequest>(&text).unwrap(), request);
     }
 
     #[test]

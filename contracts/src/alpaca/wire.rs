@@ -20,9 +20,7 @@ pub(super) fn text_or_number<'de, D: Deserializer<'de>>(input: D) -> Result<Stri
 }
 
 /// The same, where it may be `null`.
-pub(super) fn text_or_number_option<'de, D: Deserializer<'de>>(
-    input: D,
-) -> Result<Option<String>, D::Error> {
+pub(super) fn text_or_number_option<'de, D: Deserializer<'de>>(input: D) -> Result<Option<String>, D::Error> {
     let raw = Option::<Box<RawValue>>::deserialize(input)?;
     raw.map(|raw| literal_text(&raw)).transpose()
 }
@@ -54,16 +52,11 @@ pub(super) mod time_or_epoch {
     use time::OffsetDateTime;
     use time::serde::rfc3339;
 
-    pub(in super::super) fn serialize<S: Serializer>(
-        value: &OffsetDateTime,
-        out: S,
-    ) -> Result<S::Ok, S::Error> {
+    pub(in super::super) fn serialize<S: Serializer>(value: &OffsetDateTime, out: S) -> Result<S::Ok, S::Error> {
         rfc3339::serialize(value, out)
     }
 
-    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
-        input: D,
-    ) -> Result<OffsetDateTime, D::Error> {
+    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<OffsetDateTime, D::Error> {
         let value = rfc3339::option::deserialize(input)?;
         Ok(value.unwrap_or_else(super::unix_epoch))
     }

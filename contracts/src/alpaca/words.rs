@@ -137,10 +137,7 @@ impl OrderStatus {
     /// Whether nothing can follow by itself: filled, canceled, expired, rejected or replaced.
     #[must_use]
     pub fn is_terminal(&self) -> bool {
-        matches!(
-            self,
-            Self::Filled | Self::Canceled | Self::Expired | Self::Rejected | Self::Replaced
-        )
+        matches!(self, Self::Filled | Self::Canceled | Self::Expired | Self::Rejected | Self::Replaced)
     }
 }
 
@@ -257,10 +254,7 @@ mod tests {
         let status: OrderStatus = serde_json::from_str("\"pending_review\"").unwrap();
         assert_eq!(status, OrderStatus::Other("pending_review".to_owned()));
         assert!(!status.is_known());
-        assert_eq!(
-            serde_json::to_string(&status).unwrap(),
-            "\"pending_review\""
-        );
+        assert_eq!(serde_json::to_string(&status).unwrap(), "\"pending_review\"");
     }
 
     #[test]
@@ -268,9 +262,6 @@ mod tests {
         let kind: TradeEventKind = serde_json::from_str("\"partial_fill\"").unwrap();
         assert_eq!(kind, TradeEventKind::PartialFill);
         assert_eq!(kind.to_string(), "partial_fill");
-        assert_eq!(
-            serde_json::to_string(&OrderClass::default()).unwrap(),
-            "\"\""
-        );
+        assert_eq!(serde_json::to_string(&OrderClass::default()).unwrap(), "\"\"");
     }
 }
