@@ -1,0 +1,176 @@
+//! The HTTP chassis: a listener with limits, bearer tokens, and the health routes of every process.
+
+use crate::config::Secret;
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, serve::Listener};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use metrics_exporter_prometheus::PrometheusHandle;
+use serde_json::{Value, json};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use subtle::ConstantTimeEq;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+/// Limits of one listener.
+#[derive(Debug, Clone, Copy)]
+pub struct ServerLimits {
+    /// Most open connections; further ones wait in the system's accept queue.
+    pub connections_max: usize,
+    /// Longest wait for a request's headers, which also ends idle keep-alive connections.
+    pub header_timeout: Duration,
+    /// Most bytes of a request's head.
+    pub head_len_max: usize,
+    /// Most headers of a request.
+    pub headers_max: usize,
+    /// Longest wait for requests under way at shutdown.
+    pub drain_timeout: Duration,
+}
+
+impl Default for ServerLimits {
+    fn default() -> Self {
+        Self {
+            connections_max: 4096,
+            header_timeout: Duration::from_secs(75),
+            head_len_max: 32 * 1024,
+            headers_max: 100,
+            drain_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Serves HTTP/1.1 until `shutdown`, then lets requests under way finish, for a bounded time.
+pub async fn serve(listener: TcpListener, router: Router, limits: ServerLimits, shutdown: CancellationToken) {
+    let permits = Arc::new(Semaphore::new(limits.connections_max));
+    let graceful = GracefulShutdown::new();
+    let mut builder = hyper::server::conn::http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header_timeout)
+        .max_buf_size(limits.head_len_max.max(8192))
+        .max_headers(limits.headers_max)
+        .keep_alive(true);
+    let mut listener = listener;
+    loop {
+        let Ok(permit) = permits.clone().acquire_owned().await else { return };
+        let (stream, _peer) = tokio::select! {
+            // axum's listener waits out accept errors such as too many open files.
+            accepted = Listener::accept(&mut listener) => accepted,
+            () = shutdown.cancelled() => break,
+        };
+        let _nodelay = stream.set_nodelay(true);
+        let service = TowerToHyperService::new(router.clone());
+        let connection = builder.serve_connection(TokioIo::new(stream), service);
+        let watched = graceful.watch(connection);
+        tokio::spawn(async move {
+            if let Err(error) = watched.await {
+                tracing::debug!(%error, "connection ended with an error");
+            }
+            drop(permit);
+        });
+    }
+    drop(listener);
+    if tokio::time::timeout(limits.drain_timeout, graceful.shutdown()).await.is_err() {
+        tracing::warn!("connections were still open at the end of the drain time");
+    }
+}
+
+/// Binds a listener.
+///
+/// # Errors
+/// The system's error, such as a port that is taken.
+pub async fn bind(addr: SocketAddr) -> std::io::Result<TcpListener> {
+    TcpListener::bind(addr).await
+}
+
+/// What a process says about itself.
+pub trait Health: Send + Sync + 'static {
+    /// Whether a load balancer should send it traffic; the reason when not.
+    ///
+    /// # Errors
+    /// A sentence for the operator.
+    fn ready(&self) -> Result<(), String>;
+    /// Details as JSON: modes, positions, connections.
+    fn report(&self) -> Value;
+}
+
+#[derive(Clone)]
+struct OpsState {
+    prometheus: PrometheusHandle,
+    health: Arc<dyn Health>,
+}
+
+/// The routes that every process serves on its operator port without a credential:
+/// `GET /ops/v1/health`, `GET /ops/v1/ready`, `GET /metrics`.
+pub fn ops_router(prometheus: PrometheusHandle, health: Arc<dyn Health>) -> Router {
+    Router::new()
+        .route("/ops/v1/health", get(report))
+        .route("/ops/v1/ready", get(ready))
+        .route("/metrics", get(render))
+        .with_state(OpsState { prometheus, health })
+}
+
+async fn report(State(state): State<OpsState>) -> Json<Value> {
+    Json(state.health.report())
+}
+
+async fn ready(State(state): State<OpsState>) -> Response {
+    match state.health.ready() {
+        Ok(()) => Json(json!({"ready": true})).into_response(),
+        Err(reason) => {
+            (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"ready": false, "reason": reason}))).into_response()
+        }
+    }
+}
+
+async fn render(State(state): State<OpsState>) -> String {
+    state.prometheus.run_upkeep();
+    state.prometheus.render()
+}
+
+/// Puts a bearer token in front of every route of a router. An empty token admits nobody.
+pub fn require_bearer(router: Router, token: Secret) -> Router {
+    router.layer(middleware::from_fn_with_state(Arc::new(token), check_bearer))
+}
+
+async fn check_bearer(State(token): State<Arc<Secret>>, request: Request, next: Next) -> Response {
+    if bearer_matches(request.headers(), token.expose()) {
+        return next.run(request).await;
+    }
+    let body = Json(json!({"code": 40_110_000, "message": "a valid bearer token is required"}));
+    (StatusCode::UNAUTHORIZED, body).into_response()
+}
+
+fn bearer_matches(headers: &HeaderMap, token: &str) -> bool {
+    let given =
+        headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()).and_then(|v| v.strip_prefix("Bearer "));
+    match given {
+        Some(given) if !token.is_empty() => bool::from(given.as_bytes().ct_eq(token.as_bytes())),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_exact_token_passes_and_an_empty_one_admits_nobody() {
+        let mut headers = HeaderMap::new();
+        assert!(!bearer_matches(&headers, "t"));
+        headers.insert(header::AUTHORIZATION, "Bearer t".parse().unwrap());
+        assert!(bearer_matches(&headers, "t"));
+        assert!(!bearer_matches(&headers, "tt"));
+        headers.insert(header::AUTHORIZATION, "Bearer ".parse().unwrap());
+        assert!(!bearer_matches(&headers, ""));
+    }
+}
