@@ -3,12 +3,21 @@
 //! health and shutdown.
 
 pub mod applied;
+pub mod breaker;
+pub mod bus;
 pub mod clock;
 pub mod config;
+pub mod consumer;
 pub mod db;
 pub mod eventlog;
+pub mod feed;
 pub mod http;
+pub mod keys;
+pub mod link;
+pub mod lock;
 pub mod reconnect;
 pub mod shutdown;
 pub mod telemetry;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod tls;

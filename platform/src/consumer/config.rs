@@ -1,0 +1,103 @@
+//! Limits and delays of a consumer.
+
+use crate::config::ConfigError;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// Limits and delays of a consumer.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ConsumerConfig {
+    /// Most events that are read from one stream of the bus at once.
+    pub bus_batch_len_max: usize,
+    /// Longest wait of a read on the bus for something new.
+    pub bus_block_ms: u64,
+    /// Time between two looks at the announced heads.
+    pub heads_interval_ms: u64,
+    /// How long an announced head may be ahead without anything coming, before the feed is read;
+    /// also how long heads may be missing before the bus counts as dead.
+    pub silence_ms: u64,
+    /// Shortest time between two attempts to use a dead bus again.
+    pub bus_retry_ms_min: u64,
+    /// Longest time between two attempts to use a dead bus again.
+    pub bus_retry_ms_max: u64,
+    /// Most events that are asked of the feed at once, at most 1000.
+    pub feed_batch_len_max: u32,
+    /// Time between two reads of the feed's heads while the bus is dead.
+    pub poll_interval_ms: u64,
+    /// Time between two comparisons of our history with the feed's heads while the bus works.
+    pub history_check_interval_ms: u64,
+    /// First delay after an infrastructure error, a feed that does not answer, or a position that
+    /// another copy holds.
+    pub retry_ms_min: u64,
+    /// Longest such delay.
+    pub retry_ms_max: u64,
+}
+
+impl Default for ConsumerConfig {
+    fn default() -> Self {
+        Self {
+            bus_batch_len_max: 256,
+            bus_block_ms: 500,
+            heads_interval_ms: 1_000,
+            silence_ms: 2_000,
+            bus_retry_ms_min: 200,
+            bus_retry_ms_max: 2_000,
+            feed_batch_len_max: 500,
+            poll_interval_ms: 200,
+            history_check_interval_ms: 5_000,
+            retry_ms_min: 20,
+            retry_ms_max: 2_000,
+        }
+    }
+}
+
+impl ConsumerConfig {
+    /// Checks the values against each other.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`] naming the field.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let positive = [
+            ("bus_batch_len_max", self.bus_batch_len_max as u64),
+            ("bus_block_ms", self.bus_block_ms),
+            ("heads_interval_ms", self.heads_interval_ms),
+            ("silence_ms", self.silence_ms),
+            ("bus_retry_ms_min", self.bus_retry_ms_min),
+            ("feed_batch_len_max", u64::from(self.feed_batch_len_max)),
+            ("poll_interval_ms", self.poll_interval_ms),
+            ("history_check_interval_ms", self.history_check_interval_ms),
+            ("retry_ms_min", self.retry_ms_min),
+        ];
+        if let Some((name, _)) = positive.iter().find(|(_, value)| *value == 0) {
+            return Err(ConfigError::Invalid(format!("consumer {name} must be above zero")));
+        }
+        if self.feed_batch_len_max > crate::feed::READ_LIMIT_MAX {
+            return Err(ConfigError::Invalid("consumer feed_batch_len_max must be at most 1000".to_owned()));
+        }
+        if self.bus_retry_ms_max < self.bus_retry_ms_min || self.retry_ms_max < self.retry_ms_min {
+            return Err(ConfigError::Invalid("consumer delays must have min <= max".to_owned()));
+        }
+        Ok(())
+    }
+
+    pub(crate) const fn silence(&self) -> Duration {
+        Duration::from_millis(self.silence_ms)
+    }
+
+    pub(crate) const fn bus_block(&self) -> Duration {
+        Duration::from_millis(self.bus_block_ms)
+    }
+
+    pub(crate) const fn heads_interval(&self) -> Duration {
+        Duration::from_millis(self.heads_interval_ms)
+    }
+
+    pub(crate) const fn poll_interval(&self) -> Duration {
+        Duration::from_millis(self.poll_interval_ms)
+    }
+
+    pub(crate) const fn history_check_interval(&self) -> Duration {
+        Duration::from_millis(self.history_check_interval_ms)
+    }
+}
