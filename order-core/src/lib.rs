@@ -1,1 +1,4 @@
 //! The order server: accounts, balances, positions, orders and the order API
+
+pub mod application;
+pub mod domain;

@@ -1,0 +1,80 @@
+//! Commands as they enter, and what a caller may conclude from each answer.
+
+use crate::domain::order::Order;
+use crate::domain::refusal::Refusal;
+use contracts::{AccountId, ClientOrderId, Currency, Money, OrderId, OrderTerms};
+use thiserror::Error;
+
+/// A new order of a customer, valid in itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlaceOrder {
+    /// Whose.
+    pub account_id: AccountId,
+    /// Minted when the request entered and kept over every retry inside.
+    pub order_id: OrderId,
+    /// The client's name for it, or one minted at entry.
+    pub client_order_id: ClientOrderId,
+    /// Whether the client gave the name. Only then is a refusal stored and replayed.
+    pub client_order_id_given: bool,
+    /// What is asked for.
+    pub terms: OrderTerms,
+}
+
+/// The answer to a placed order, after commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placed {
+    /// The order as it stands.
+    pub order: Order,
+    /// Whether it was there already: same client order id, same terms.
+    pub replayed: bool,
+}
+
+/// A deposit by an operator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deposit {
+    /// To whom.
+    pub account_id: AccountId,
+    /// How much; above zero, in the account's currency.
+    pub money: Money,
+    /// The operator's name for it, unique per account: a repeat does nothing.
+    pub reference: String,
+}
+
+/// A new account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewAccount {
+    /// Minted at entry.
+    pub account_id: AccountId,
+    /// Currency of its cash.
+    pub currency: Currency,
+}
+
+/// Why a command has no result. The variant says what the caller may do next.
+#[derive(Debug, Error)]
+pub enum CommandError {
+    /// Decided and refused: nothing happened. Sending it again decides it again.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// Proven not taken, nothing happened: it may be sent again.
+    #[error("not taken: {reason}")]
+    NotTaken {
+        /// Why, for the client.
+        reason: &'static str,
+    },
+    /// It may have happened: ask for the order by its id or by the client order id before sending
+    /// anything again.
+    #[error("the outcome of order {order_id} is not known")]
+    Unknown {
+        /// The order that may exist.
+        order_id: OrderId,
+    },
+    /// A deposit reference that was used for another amount.
+    #[error("reference was used for another deposit")]
+    ReferenceConflict,
+    /// No such account.
+    #[error("account not found")]
+    AccountNotFound,
+    /// The database failed before anything could have happened.
+    #[error("the store is not available")]
+    Store(#[source] Box<dyn std::error::Error + Send + Sync>),
+}

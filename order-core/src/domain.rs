@@ -1,0 +1,17 @@
+//! What an order, an account and a movement of money are, and what may happen to them. Pure: no
+//! I/O, no clock, no randomness; the time and every id come in as arguments.
+
+pub mod account;
+pub mod asset;
+pub mod execution;
+pub mod facts;
+pub mod hold;
+pub mod journal;
+pub mod order;
+pub mod place;
+pub mod refusal;
+pub mod reply;
+pub mod status;
+
+#[cfg(test)]
+mod interleaving;
