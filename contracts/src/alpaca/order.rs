@@ -15,7 +15,9 @@ use super::{number, wire};
 pub struct OrderEntity {
     /// The id that the answering side gave the order.
     pub id: Uuid,
-    /// The id that the asking side gave it, at most 128 characters.
+    /// The id that the asking side gave it, at most 128 characters. Empty where a broker left it out
+    /// of an event, so that the event is kept as one of an order not known to be ours.
+    #[serde(default, deserialize_with = "wire::null_as_default")]
     pub client_order_id: String,
     /// When it was made. Reads as the Unix epoch where a broker left it out, as do the next two;
     /// client libraries refuse `null` in all three.

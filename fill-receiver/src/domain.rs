@@ -1,0 +1,17 @@
+//! The rules of receiving, without any I/O, clock or randomness.
+//!
+//! - [`frame`]: bytes of an event stream into frames and comments, within limits;
+//! - [`comment`]: what the broker says in comment lines (heartbeat, lost messages, its own failure);
+//! - [`identity`]: which execution or state an event is about, and our event id from that alone;
+//! - [`reading`]: a frame's JSON into a [`contracts::event::BrokerEvent`], or why that cannot be;
+//! - [`binding`]: which order of ours a broker's order is, settled once;
+//! - [`cursor`]: where to resume, and how far the cursor may move;
+//! - [`intake`]: which frames go into one batch, and which must not be stored.
+
+pub mod binding;
+pub mod comment;
+pub mod cursor;
+pub mod frame;
+pub mod identity;
+pub mod intake;
+pub mod reading;
