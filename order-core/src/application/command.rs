@@ -2,6 +2,7 @@
 
 use crate::domain::order::Order;
 use crate::domain::refusal::Refusal;
+use async_trait::async_trait;
 use contracts::{AccountId, ClientOrderId, Currency, Money, OrderId, OrderTerms};
 use thiserror::Error;
 
@@ -77,4 +78,17 @@ pub enum CommandError {
     /// The database failed before anything could have happened.
     #[error("the store is not available")]
     Store(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// The commands that the API and the operators give. Each is decided by the account's shard worker,
+/// in a task that outlives the caller; the answer comes after the commit.
+#[async_trait]
+pub trait Commands: Send + Sync + 'static {
+    /// Places an order.
+    async fn place(&self, command: PlaceOrder) -> Result<Placed, CommandError>;
+    /// Asks for an order's cancel. Success means that the request is on record, not that the order
+    /// is canceled.
+    async fn cancel(&self, account_id: AccountId, order_id: OrderId) -> Result<(), CommandError>;
+    /// Books a deposit.
+    async fn deposit(&self, command: Deposit) -> Result<(), CommandError>;
 }

@@ -130,7 +130,12 @@ pub trait Queries: Send + Sync + 'static {
 #[async_trait]
 pub trait Admin: Send + Sync + 'static {
     /// Creates an account with no cash; returns its number. A repeat of the id returns the same.
-    async fn create_account(&self, account: AccountId, currency: Currency, now: OffsetDateTime) -> Result<String, QueryError>;
+    async fn create_account(
+        &self,
+        account: AccountId,
+        currency: Currency,
+        now: OffsetDateTime,
+    ) -> Result<String, QueryError>;
     /// Stores a key. Only the hash of its secret is kept.
     async fn store_key(&self, key: &ApiKey, now: OffsetDateTime) -> Result<(), QueryError>;
     /// Replaces the asset list with the broker's.
