@@ -1,0 +1,54 @@
+//! One try to place an order: what is known of it.
+
+use super::outcome::{CreateOutcome, Refusal};
+use time::OffsetDateTime;
+
+/// How an attempt ended, as far as the fold over attempts needs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AttemptEnd {
+    /// The broker took this attempt.
+    Accepted,
+    /// The broker has an order under the key.
+    Duplicate,
+    /// The broker refused this attempt.
+    Rejected(Refusal),
+    /// Nothing left us, or the broker documents that it did not process it.
+    NotSent,
+    /// It may be at the broker.
+    Unknown,
+}
+
+/// One row of the attempt log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    /// Counts the order's attempts, from 1.
+    pub number: i32,
+    /// When its row was written, by the database's clock: no byte left before.
+    pub claimed_at: OffsetDateTime,
+    /// Until then its owner may still bring a result; after that it is unknown, whoever looks.
+    pub give_up_at: OffsetDateTime,
+    /// How and when it ended; none while open.
+    pub end: Option<(AttemptEnd, OffsetDateTime)>,
+    /// Hash of the bytes that it sent, or would have.
+    pub bytes_hash: [u8; 32],
+}
+
+impl Attempt {
+    /// Whether the order may have reached the broker through this attempt.
+    #[must_use]
+    pub const fn may_have_arrived(&self) -> bool {
+        !matches!(self.end, Some((AttemptEnd::NotSent | AttemptEnd::Rejected(_), _)))
+    }
+}
+
+impl From<&CreateOutcome> for AttemptEnd {
+    fn from(outcome: &CreateOutcome) -> Self {
+        match outcome {
+            CreateOutcome::Accepted(_) => Self::Accepted,
+            CreateOutcome::Duplicate => Self::Duplicate,
+            CreateOutcome::Rejected(refusal) => Self::Rejected(refusal.clone()),
+            CreateOutcome::NotSent { .. } | CreateOutcome::RateLimited { .. } => Self::NotSent,
+            CreateOutcome::Unknown { .. } => Self::Unknown,
+        }
+    }
+}
