@@ -1,1 +1,5 @@
 //! A broker that fails in every real way, the local stack, drills and load
+
+pub mod stack;
+
+pub mod broker;

@@ -1,0 +1,15 @@
+//! Integration tests of the simulator and the local stack.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "these are tests, where a failed assumption is a failed test; clippy does not see that of their helpers"
+)]
+
+mod stack_servers;
+mod stack_supervisor;
+mod stack_support;
+mod stack_up;
