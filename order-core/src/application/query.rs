@@ -110,6 +110,8 @@ pub type StatusCounts = Vec<(String, i64)>;
 pub trait Queries: Send + Sync + 'static {
     /// One order of an account.
     async fn order(&self, account: AccountId, order: OrderId) -> Result<Option<Order>, QueryError>;
+    /// One order of whichever account, for operators.
+    async fn any_order(&self, order: OrderId) -> Result<Option<Order>, QueryError>;
     /// One order of an account by the client's name for it.
     async fn order_by_client_id(&self, account: AccountId, id: &ClientOrderId) -> Result<Option<Order>, QueryError>;
     /// An account's orders.
