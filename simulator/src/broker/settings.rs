@@ -1,0 +1,40 @@
+//! What a broker is started with.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Args;
+use contracts::calendar::MarketHours;
+
+/// Most accounts of one broker.
+pub(super) const ACCOUNTS_MAX: usize = 64;
+
+/// Start settings; each flag has an environment variable.
+#[derive(Debug, Clone, Args)]
+pub struct Settings {
+    /// Where to listen; port 0 takes a free one. Keep it on loopback: the operator calls need no
+    /// key.
+    #[arg(long, env = "BROKER_SIM__ADDR", default_value = "127.0.0.1:8090")]
+    pub addr: SocketAddr,
+    /// Key id that clients must show.
+    #[arg(long, env = "BROKER_SIM__KEY_ID")]
+    pub key_id: String,
+    /// Secret that clients must show.
+    #[arg(long, env = "BROKER_SIM__SECRET_KEY", hide_env_values = true)]
+    pub secret_key: String,
+    /// Accounts at this broker, comma-separated.
+    #[arg(long = "account-id", env = "BROKER_SIM__ACCOUNT_ID", value_delimiter = ',', required = true)]
+    pub account_ids: Vec<String>,
+    /// Seed of everything that looks random.
+    #[arg(long, env = "BROKER_SIM__SEED", default_value_t = 1)]
+    pub seed: u64,
+    /// File in which the broker survives its own restart; without it everything is forgotten.
+    #[arg(long, env = "BROKER_SIM__STATE_FILE")]
+    pub state_file: Option<PathBuf>,
+    /// `always` or `real`.
+    #[arg(long, env = "BROKER_SIM__MARKET_HOURS", default_value = "always")]
+    pub market_hours: MarketHours,
+    /// Events kept for replay; older ones are answered with 410.
+    #[arg(long, env = "BROKER_SIM__EVENTS_RETAINED_MAX", default_value_t = 1_000_000)]
+    pub events_retained_max: usize,
+}
