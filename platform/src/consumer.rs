@@ -10,11 +10,16 @@
 //! its log re-uses sequence numbers, and skipping on would swallow new events as old ones. The bus
 //! alone never stops anything, since it may hold old copies; the feed is asked first.
 
+mod bus_reader;
 mod config;
+mod job;
 mod mode;
+mod partitions;
 mod sink;
 mod slice;
 mod status;
+mod tracker;
+mod worker;
 
 pub use config::ConsumerConfig;
 pub use mode::Mode;
@@ -25,10 +30,13 @@ pub use status::{ConsumerSnapshot, ConsumerStatus, PartitionStatus};
 use crate::config::RedisConfig;
 use crate::feed::FeedClient;
 use crate::link::LinkError;
+use bus_reader::BusReader;
 use contracts::event::Producer;
+use job::JobContext;
 use std::sync::Arc;
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
+use worker::Worker;
 
 /// Why a consumer cannot start.
 #[derive(Debug, Error)]
@@ -56,7 +64,10 @@ pub async fn run<S: Sink>(
     status: ConsumerStatus,
     shutdown: CancellationToken,
 ) -> Result<(), ConsumerError> {
-    let _ = (consumer_name, producer, sink, redis, feed, config, status);
-    shutdown.cancelled().await;
+    let bus = BusReader::new(&redis, consumer_name, producer, config.bus_batch_len_max.max(1))
+        .map_err(ConsumerError::Redis)?;
+    let feed_batch_len_max = config.feed_batch_len_max;
+    let context = JobContext { producer, sink, feed, feed_batch_len_max, shutdown };
+    Worker::new(consumer_name, config, context, bus, status).run().await;
     Ok(())
 }
