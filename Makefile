@@ -1,0 +1,74 @@
+# The project's commands. `make` alone lists them.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help stack start stop status demo test drill drill-kill drill-redis drill-overspend drill-duplicate drill-hangup sdk-check prepare servers build
+
+# PROFILE=release runs optimised binaries.
+PROFILE ?= dev
+KEEP ?=
+HOURS ?= always
+TIMES ?= 50
+SEED ?= 1
+PROCESS ?= order-server
+REDIS ?=
+
+export SQLX_OFFLINE := true
+BIN := $(or $(CARGO_TARGET_DIR),target)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
+# The kernel ends the command in order when make itself is killed.
+RUN := exec setpriv --pdeathsig TERM --
+
+help: ## Lists the commands.
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/\1|\2/' | \
+	  while IFS='|' read -r name text; do printf '  make %-16s %s\n' "$$name" "$$text"; done
+
+servers: ## Installs PostgreSQL and Redis from the system's packages if they are missing.
+	@scripts/servers.sh
+
+build: ## Builds every program.
+	@cargo build --locked --profile $(PROFILE) --workspace --bins
+
+stack: servers build ## Runs everything in the foreground. KEEP=1 keeps the data, HOURS=real keeps the exchange's hours.
+	@$(RUN) $(BIN)/stack up $(if $(KEEP),--keep) --market-hours $(HOURS) --seed $(SEED)
+
+start: ## Starts a dead process of the running stack again: NAME=order-server, broker-gateway, fill-receiver, broker-sim, redis or postgres.
+	@test -n "$(NAME)" || { echo "say which: make start NAME=order-server" >&2; exit 2; }
+	@$(BIN)/stack start $(NAME)
+
+stop: ## Ends the running stack.
+	@$(BIN)/stack stop
+
+status: ## Tells what of the running stack runs.
+	@$(BIN)/stack status
+
+demo: servers build ## Orders of several accounts, each engine process killed once, everything compared with the broker.
+	@$(RUN) $(BIN)/drill demo --seed $(SEED)
+
+test: ## Formatting, lints, all tests, query data, docs, dependencies.
+	@scripts/test.sh
+
+drill-kill: servers build ## Kills PROCESS (or all) TIMES times under load and compares with the broker. REDIS=1 stops Redis for 30 s too.
+	@$(RUN) $(BIN)/drill kill --process $(PROCESS) --times $(TIMES) --seed $(SEED) $(if $(REDIS),--redis)
+
+drill-redis: servers build ## Redis stopped for 30 seconds under load, and started again empty.
+	@$(RUN) $(BIN)/drill redis --seed $(SEED)
+
+drill-overspend: servers build ## Twenty concurrent spenders of one balance, with Redis down.
+	@$(RUN) $(BIN)/drill overspend --seed $(SEED)
+
+drill-duplicate: servers build ## The same client order posted 100 times at once.
+	@$(RUN) $(BIN)/drill duplicate --seed $(SEED)
+
+drill-hangup: servers build ## Clients that hang up in the middle.
+	@$(RUN) $(BIN)/drill hangup --seed $(SEED)
+
+drill: servers build ## All drills, one after the other.
+	@for process in order-server broker-gateway fill-receiver; do \
+	  $(BIN)/drill kill --process $$process --times $(TIMES) --seed $(SEED) || exit 1; done
+	@for name in redis overspend duplicate hangup; do $(BIN)/drill $$name --seed $(SEED) || exit 1; done
+
+sdk-check: ## Runs the Python SDK example against the running stack.
+	@scripts/sdk-check.sh
+
+prepare: servers ## Writes the query data that the compiler needs without a database.
+	@scripts/sqlx-prepare.sh
