@@ -8,7 +8,8 @@
 //! A history that does not fit (an event that names another predecessor, or a feed that ends before
 //! our position) stops that partition until a person has looked: a producer that lost the tail of
 //! its log re-uses sequence numbers, and skipping on would swallow new events as old ones. The bus
-//! alone never stops anything, since it may hold old copies; the feed is asked first.
+//! alone never stops anything, since it may hold old copies; the feed is asked first. For the same
+//! reason the very first event of a partition comes from the feed: nothing of ours vouches for it.
 
 mod bus_reader;
 mod config;

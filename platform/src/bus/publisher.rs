@@ -7,8 +7,10 @@ use crate::config::RedisConfig;
 use crate::keys;
 use crate::link::{Link, LinkError};
 use contracts::event::{Envelope, Producer};
-use redis::{RedisError, RedisResult, Value};
+use redis::streams::StreamRangeReply;
+use redis::{FromRedisValue, RedisError, RedisResult, Value};
 use sqlx::PgPool;
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
@@ -130,41 +132,41 @@ async fn publish(state: &BusState, envelopes: Vec<Envelope>) {
             continue;
         }
         let mut pipeline = redis::pipe();
+        let mut written = Vec::with_capacity(chunk.len());
         for envelope in chunk {
-            match serde_json::to_vec(envelope) {
-                Ok(json) => {
-                    pipeline
-                        .cmd("XADD")
-                        .arg(keys::log(envelope.producer, envelope.partition))
-                        .arg("MAXLEN")
-                        .arg("~")
-                        .arg(state.config.stream_len_max)
-                        .arg(format!("{}-0", envelope.seq))
-                        .arg(keys::ENTRY_FIELD)
-                        .arg(json);
-                }
-                Err(_) => dropped("encode", 1),
-            }
+            let Ok(json) = serde_json::to_vec(envelope) else {
+                dropped("encode", 1);
+                continue;
+            };
+            written.push(envelope);
+            pipeline
+                .cmd("XADD")
+                .arg(keys::log(envelope.producer, envelope.partition))
+                .arg("MAXLEN")
+                .arg("~")
+                .arg(state.config.stream_len_max)
+                .arg(format!("{}-0", envelope.seq))
+                .arg(keys::ENTRY_FIELD)
+                .arg(json);
         }
         match state.link.run(&mut pipeline).await {
-            Ok(answers) => settle(state, &answers),
+            Ok(answers) => settle(state, &written, &answers).await,
             Err(error) => {
-                dropped("down", chunk.len() as u64);
+                dropped("down", written.len() as u64);
                 state.failed(&error);
             }
         }
     }
 }
 
-fn settle(state: &BusState, answers: &[RedisResult<Value>]) {
+async fn settle(state: &BusState, written: &[&Envelope], answers: &[RedisResult<Value>]) {
     let mut published = 0;
+    let mut late = Vec::new();
     let mut refusal = None;
-    for answer in answers {
+    for (envelope, answer) in written.iter().zip(answers) {
         match answer {
             Ok(_) => published += 1,
-            Err(error) if is_there_already(error) => {
-                metrics::counter!("bus_late_total").increment(1);
-            }
+            Err(error) if is_there_already(error) => late.push(*envelope),
             Err(error) => {
                 dropped("refused", 1);
                 refusal = Some(error);
@@ -172,10 +174,48 @@ fn settle(state: &BusState, answers: &[RedisResult<Value>]) {
         }
     }
     metrics::counter!("bus_published_total").increment(published);
-    match refusal {
-        Some(error) => state.failed(&LinkError::Command(error.clone())),
+    metrics::counter!("bus_late_total").increment(late.len() as u64);
+    let checked = remove_foreign(state, &late).await;
+    match refusal.cloned().map(LinkError::Command).or(checked.err()) {
+        Some(error) => state.failed(&error),
         None => state.succeeded(),
     }
+}
+
+/// Looks at what stands in the place of late events. Another event there is of a history that the
+/// database has lost, and whose numbers are used again: its stream must go.
+async fn remove_foreign(state: &BusState, late: &[&Envelope]) -> Result<(), LinkError> {
+    let mut look = redis::pipe();
+    for envelope in late {
+        let id = format!("{}-0", envelope.seq);
+        look.cmd("XRANGE").arg(keys::log(envelope.producer, envelope.partition)).arg(&id).arg(&id);
+    }
+    let answers = state.link.run(&mut look).await?;
+    let foreign: BTreeSet<String> = late
+        .iter()
+        .zip(answers)
+        .filter(|(envelope, answer)| answer.as_ref().is_ok_and(|entries| holds_another(entries, envelope)))
+        .map(|(envelope, _)| keys::log(envelope.producer, envelope.partition))
+        .collect();
+    if foreign.is_empty() {
+        return Ok(());
+    }
+    tracing::error!(streams = ?foreign, "bus carried events that the log does not have; removed");
+    metrics::counter!("bus_stream_removed_total").increment(foreign.len() as u64);
+    let mut remove = redis::pipe();
+    foreign.iter().for_each(|key| {
+        remove.cmd("DEL").arg(key);
+    });
+    state.link.run(&mut remove).await.map(|_| ())
+}
+
+fn holds_another(entries: &Value, envelope: &Envelope) -> bool {
+    let Ok(entries) = StreamRangeReply::from_redis_value_ref(entries) else { return false };
+    entries.ids.first().is_some_and(|entry| {
+        let json: Option<String> = entry.get(keys::ENTRY_FIELD);
+        let event = json.and_then(|json| serde_json::from_str::<Envelope>(&json).ok());
+        event.is_none_or(|event| event.id != envelope.id)
+    })
 }
 
 /// Another copy published this event, or a later one, before: nothing to do. (After a later one

@@ -19,6 +19,9 @@ pub(crate) enum BusEntry {
 /// Why the feed is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FeedReason {
+    /// Nothing was applied yet, so no predecessor tells this history from another that an old bus
+    /// may still carry.
+    Start,
     /// The bus lacks the next event.
     Gap,
     /// The bus has something unreadable in its place.
@@ -35,6 +38,7 @@ impl FeedReason {
     /// The word in metrics.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
+            Self::Start => "start",
             Self::Gap => "gap",
             Self::Unreadable => "unreadable",
             Self::Mismatch => "mismatch",
@@ -137,6 +141,10 @@ impl Tracker {
             };
             if event.seq <= place.seq {
                 continue;
+            }
+            if place.event_id.is_none() {
+                obstacle = Some(FeedReason::Start);
+                break;
             }
             match follow(self.producer, self.partition, place, &event) {
                 Ok(next) => {

@@ -87,6 +87,12 @@ fn an_unreadable_entry_sends_to_the_feed_once_it_is_next() {
 }
 
 #[test]
+fn the_very_first_event_comes_from_the_feed_since_nothing_vouches_for_it() {
+    let step = tracker(0).offer_bus(on_bus([1, 2]), Instant::now(), SILENCE);
+    assert_eq!(feed_reason(&step), Some(FeedReason::Start));
+}
+
+#[test]
 fn silence_counts_from_the_first_announced_head_and_starts_again_with_the_bus() {
     let start = Instant::now();
     let mut t = tracker(3);

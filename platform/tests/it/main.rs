@@ -1,0 +1,11 @@
+//! The event bus, feed, consumer and account lock against real PostgreSQL and Redis.
+
+#![expect(clippy::unwrap_used, reason = "a helper that fails has failed its test")]
+
+mod bus;
+mod consumer;
+mod feed;
+mod history;
+mod lock;
+mod outage;
+mod world;
