@@ -1,5 +1,12 @@
 //! Use cases: what the API, the operators and the other processes may ask, and the shard workers
 //! that decide it. Stores, locks and the bus come in as traits.
 
+pub mod batch;
+pub mod books;
 pub mod command;
+pub mod facts;
 pub mod query;
+pub mod queue;
+pub mod reference;
+pub mod shard;
+pub mod store;

@@ -5,6 +5,7 @@ use crate::domain::refusal::Refusal;
 use async_trait::async_trait;
 use contracts::{AccountId, ClientOrderId, Currency, Money, OrderId, OrderTerms};
 use thiserror::Error;
+use uuid::Uuid;
 
 /// A new order of a customer, valid in itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +34,8 @@ pub struct Placed {
 /// A deposit by an operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deposit {
+    /// Minted at entry; what the journal names as the cause.
+    pub id: Uuid,
     /// To whom.
     pub account_id: AccountId,
     /// How much; above zero, in the account's currency.
@@ -72,6 +75,9 @@ pub enum CommandError {
     /// A deposit reference that was used for another amount.
     #[error("reference was used for another deposit")]
     ReferenceConflict,
+    /// Money of another currency than the account's.
+    #[error("the account has another currency")]
+    CurrencyMismatch,
     /// No such account.
     #[error("account not found")]
     AccountNotFound,

@@ -79,3 +79,27 @@ impl From<MoneyError> for Refusal {
         Self::OutOfRange
     }
 }
+
+impl Refusal {
+    /// The HTTP status and the stable code of this refusal, as API clients know them.
+    #[must_use]
+    pub const fn answer(&self) -> (u16, u32) {
+        match self {
+            Self::UnknownAsset(_) | Self::DuplicateClientOrderId | Self::OutOfRange => (422, 40_010_001),
+            Self::NotTradable(_) | Self::NotFractionable(_) | Self::NotCancelable { .. } => (422, 42_210_000),
+            Self::NoReferencePrice(_) => (503, 50_310_000),
+            Self::InsufficientBuyingPower { .. } | Self::InsufficientQuantity { .. } | Self::Restricted(_) => {
+                (403, 40_310_000)
+            }
+            Self::OrderNotFound(_) => (404, 40_410_000),
+            Self::Stored { status, code, .. } => (*status, *code),
+        }
+    }
+
+    /// Whether the same request could fare better by itself soon, so that its refusal must not be
+    /// kept and given again.
+    #[must_use]
+    pub const fn is_passing(&self) -> bool {
+        matches!(self, Self::NoReferencePrice(_) | Self::DuplicateClientOrderId | Self::Stored { .. })
+    }
+}

@@ -1,0 +1,213 @@
+//! What the API reads.
+
+use super::PgStore;
+use super::rows::{OrderRow, PositionRow, account_status};
+use crate::application::query::{
+    AccountView, ApiKey, OrderFilter, OrderScope, PositionView, Queries, QueryError, StatusCounts,
+};
+use crate::domain::account::Balance;
+use crate::domain::asset::Asset;
+use crate::domain::order::Order;
+use async_trait::async_trait;
+use contracts::{AccountId, ClientOrderId, Currency, OrderId, Side, Symbol};
+use uuid::Uuid;
+
+fn failed(what: &'static str) -> impl FnOnce(sqlx::Error) -> QueryError {
+    move |source| QueryError::Store { what, source: Box::new(source) }
+}
+
+fn corrupt(what: &'static str, detail: impl std::fmt::Display) -> QueryError {
+    QueryError::Corrupt { what, detail: detail.to_string() }
+}
+
+fn into_order(row: OrderRow) -> Result<Order, QueryError> {
+    row.into_order().map_err(|e| corrupt("order", e))
+}
+
+#[async_trait]
+impl Queries for PgStore {
+    async fn order(&self, account: AccountId, order: OrderId) -> Result<Option<Order>, QueryError> {
+        let row = sqlx::query_as!(
+            OrderRow,
+            "select id, account_id, client_order_id, symbol, asset_id, side, order_type, time_in_force, quantity,
+                    limit_price, hold_price, submit, manual, cancel_requests, cancels_refused, broker_end,
+                    broker_end_quantity, gross_quantity, net_quantity, net_notional, hold_cash, hold_shares, commission,
+                    broker, broker_order_id, reason, accepted_at, updated_at, cancel_requested_at, ended_at
+             from orders where id = $1 and account_id = $2",
+            order.as_uuid(),
+            account.as_uuid(),
+        )
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(failed("read an order"))?;
+        row.map(into_order).transpose()
+    }
+
+    async fn any_order(&self, order: OrderId) -> Result<Option<Order>, QueryError> {
+        let account = sqlx::query_scalar!("select account_id from orders where id = $1", order.as_uuid())
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(failed("read an order"))?;
+        match account {
+            Some(account) => self.order(AccountId::new(account), order).await,
+            None => Ok(None),
+        }
+    }
+
+    async fn order_by_client_id(&self, account: AccountId, id: &ClientOrderId) -> Result<Option<Order>, QueryError> {
+        let row = sqlx::query_as!(
+            OrderRow,
+            "select id, account_id, client_order_id, symbol, asset_id, side, order_type, time_in_force, quantity,
+                    limit_price, hold_price, submit, manual, cancel_requests, cancels_refused, broker_end,
+                    broker_end_quantity, gross_quantity, net_quantity, net_notional, hold_cash, hold_shares, commission,
+                    broker, broker_order_id, reason, accepted_at, updated_at, cancel_requested_at, ended_at
+             from orders where account_id = $1 and client_order_id = $2",
+            account.as_uuid(),
+            id.as_str(),
+        )
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(failed("read an order"))?;
+        row.map(into_order).transpose()
+    }
+
+    async fn orders(&self, account: AccountId, filter: &OrderFilter) -> Result<Vec<Order>, QueryError> {
+        let closed = match filter.scope {
+            OrderScope::Open => Some(false),
+            OrderScope::Closed => Some(true),
+            OrderScope::All => None,
+        };
+        let symbols: Vec<String> = filter.symbols.iter().map(Symbol::to_string).collect();
+        let symbols = (!symbols.is_empty()).then_some(symbols);
+        let rows = sqlx::query_as!(
+            OrderRow,
+            "select id, account_id, client_order_id, symbol, asset_id, side, order_type, time_in_force, quantity,
+                    limit_price, hold_price, submit, manual, cancel_requests, cancels_refused, broker_end,
+                    broker_end_quantity, gross_quantity, net_quantity, net_notional, hold_cash, hold_shares, commission,
+                    broker, broker_order_id, reason, accepted_at, updated_at, cancel_requested_at, ended_at
+             from orders
+             where account_id = $1
+               and ($2::boolean is null or closed = $2)
+               and ($3::timestamptz is null or accepted_at > $3)
+               and ($4::timestamptz is null or accepted_at < $4)
+               and ($5::uuid is null or id < $5)
+               and ($6::uuid is null or id > $6)
+               and ($7::text[] is null or symbol = any($7))
+               and ($8::text is null or side = $8)
+             order by case when $9::boolean then id end asc, case when not $9::boolean then id end desc
+             limit $10",
+            account.as_uuid(),
+            closed,
+            filter.after,
+            filter.until,
+            filter.before_order_id.map(OrderId::as_uuid),
+            filter.after_order_id.map(OrderId::as_uuid),
+            symbols.as_deref(),
+            filter.side.map(Side::as_str),
+            filter.ascending,
+            filter.limit,
+        )
+        .fetch_all(&self.pool)
+        .await
+        .map_err(failed("read orders"))?;
+        rows.into_iter().map(into_order).collect()
+    }
+
+    async fn account(&self, account: AccountId) -> Result<Option<AccountView>, QueryError> {
+        let row = sqlx::query!(
+            "select number, status, currency, cash_available, cash_held, cash_shortfall, created_at
+             from accounts where id = $1",
+            account.as_uuid(),
+        )
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(failed("read an account"))?;
+        row.map(|row| {
+            Ok(AccountView {
+                id: account,
+                number: row.number,
+                status: account_status(&row.status).map_err(|e| corrupt("account", e))?,
+                currency: Currency::new(&row.currency).map_err(|e| corrupt("account", e))?,
+                cash: Balance { available: row.cash_available, held: row.cash_held, shortfall: row.cash_shortfall },
+                created_at: row.created_at,
+            })
+        })
+        .transpose()
+    }
+
+    async fn positions(&self, account: AccountId) -> Result<Vec<PositionView>, QueryError> {
+        let rows = sqlx::query_as!(
+            PositionRow,
+            "select account_id, symbol, shares_available, shares_held, shares_shortfall, cost_basis
+             from positions
+             where account_id = $1 and (shares_available > 0 or shares_held > 0 or shares_shortfall > 0)
+             order by symbol",
+            account.as_uuid(),
+        )
+        .fetch_all(&self.pool)
+        .await
+        .map_err(failed("read positions"))?;
+        let assets = self.assets().await?;
+        rows.into_iter()
+            .map(|row| {
+                let (_, symbol, position) = row.into_position().map_err(|e| corrupt("position", e))?;
+                // A share that was taken off the list is still owned.
+                let asset = assets.iter().find(|asset| asset.symbol == symbol).cloned().unwrap_or_else(|| Asset {
+                    id: Uuid::nil(),
+                    name: symbol.to_string(),
+                    symbol,
+                    exchange: String::new(),
+                    tradable: false,
+                    fractionable: false,
+                });
+                Ok(PositionView { asset, position })
+            })
+            .collect()
+    }
+
+    async fn api_key(&self, key_id: &str) -> Result<Option<ApiKey>, QueryError> {
+        let row = sqlx::query!(
+            "select key_id, account_id, secret_sha256 from api_keys where key_id = $1 and revoked_at is null",
+            key_id
+        )
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(failed("read an api key"))?;
+        row.map(|row| {
+            Ok(ApiKey {
+                key_id: row.key_id,
+                account_id: AccountId::new(row.account_id),
+                secret_sha256: row.secret_sha256.try_into().map_err(|_| corrupt("api key", "hash length"))?,
+            })
+        })
+        .transpose()
+    }
+
+    async fn assets(&self) -> Result<Vec<Asset>, QueryError> {
+        let rows =
+            sqlx::query!("select id, symbol, name, exchange, tradable, fractionable from assets order by symbol")
+                .fetch_all(&self.pool)
+                .await
+                .map_err(failed("read assets"))?;
+        rows.into_iter()
+            .map(|row| {
+                Ok(Asset {
+                    id: row.id,
+                    symbol: Symbol::new(row.symbol).map_err(|e| corrupt("asset", e))?,
+                    name: row.name,
+                    exchange: row.exchange,
+                    tradable: row.tradable,
+                    fractionable: row.fractionable,
+                })
+            })
+            .collect()
+    }
+
+    async fn status_counts(&self) -> Result<StatusCounts, QueryError> {
+        let rows = sqlx::query!(r#"select status, count(*) as "count!" from orders group by status order by status"#)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(failed("count orders"))?;
+        Ok(rows.into_iter().map(|row| (row.status, row.count)).collect())
+    }
+}

@@ -1,0 +1,196 @@
+//! Who is asking: an API key and its secret, in the dialect's two headers or as HTTP Basic.
+
+use super::ApiState;
+use super::failure::ApiFailure;
+use crate::application::query::{ApiKey, Queries, QueryError};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderName, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use contracts::AccountId;
+use platform::clock::Clock;
+use sha2::{Digest, Sha256};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use subtle::ConstantTimeEq;
+use time::{Duration, OffsetDateTime};
+
+const KEY_ID: HeaderName = HeaderName::from_static("apca-api-key-id");
+const SECRET_KEY: HeaderName = HeaderName::from_static("apca-api-secret-key");
+
+/// Longest key id that is looked up.
+const KEY_ID_LEN_MAX: usize = 64;
+
+/// Most keys that are remembered.
+const CACHE_LEN_MAX: usize = 10_000;
+
+/// How long a looked-up key is used without another look, which is how long a revoked one works on.
+const CACHE_AGE_MAX: Duration = Duration::seconds(1);
+
+/// The account that a request is made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Caller {
+    /// Whose orders.
+    pub account_id: AccountId,
+}
+
+struct Remembered {
+    key: Option<ApiKey>,
+    at: OffsetDateTime,
+}
+
+/// Checks keys, remembering each for a moment.
+pub struct Authenticator {
+    queries: Arc<dyn Queries>,
+    clock: Arc<dyn Clock>,
+    remembered: Mutex<HashMap<String, Remembered>>,
+}
+
+impl Authenticator {
+    /// An authenticator that looks keys up through `queries`.
+    #[must_use]
+    pub fn new(queries: Arc<dyn Queries>, clock: Arc<dyn Clock>) -> Self {
+        Self { queries, clock, remembered: Mutex::new(HashMap::new()) }
+    }
+
+    /// The caller whose key and secret the headers carry.
+    ///
+    /// # Errors
+    /// [`ApiFailure::Unauthorized`], or [`ApiFailure::Query`] when keys cannot be looked up.
+    pub async fn authenticate(&self, headers: &HeaderMap) -> Result<Caller, ApiFailure> {
+        let given = Credentials::read(headers).ok_or(ApiFailure::Unauthorized)?;
+        let key = self.key(&given.key_id).await?;
+        // An unknown key is compared all the same, so that it takes as long as a wrong secret.
+        let expected = key.as_ref().map_or([0; 32], |key| key.secret_sha256);
+        let matches = bool::from(hash_secret(&given.secret).ct_eq(&expected));
+        match key {
+            Some(key) if matches => Ok(Caller { account_id: key.account_id }),
+            _ => Err(ApiFailure::Unauthorized),
+        }
+    }
+
+    async fn key(&self, key_id: &str) -> Result<Option<ApiKey>, QueryError> {
+        let now = self.clock.now();
+        if let Some(remembered) = self.remembered().get(key_id).filter(|r| is_fresh(r, now)) {
+            return Ok(remembered.key.clone());
+        }
+        let key = self.queries.api_key(key_id).await?;
+        let mut all = self.remembered();
+        if all.len() >= CACHE_LEN_MAX {
+            all.retain(|_, remembered| is_fresh(remembered, now));
+            if all.len() >= CACHE_LEN_MAX {
+                all.clear();
+            }
+        }
+        all.insert(key_id.to_owned(), Remembered { key: key.clone(), at: now });
+        Ok(key)
+    }
+
+    fn remembered(&self) -> MutexGuard<'_, HashMap<String, Remembered>> {
+        self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A clock that was set back makes an entry stale, not eternal.
+fn is_fresh(remembered: &Remembered, now: OffsetDateTime) -> bool {
+    (now - remembered.at).abs() < CACHE_AGE_MAX
+}
+
+/// What is stored of a secret. One round is enough for 256 random bits.
+#[must_use]
+pub fn hash_secret(secret: &str) -> [u8; 32] {
+    Sha256::digest(secret.as_bytes()).into()
+}
+
+struct Credentials {
+    key_id: String,
+    secret: String,
+}
+
+impl Credentials {
+    /// The dialect's headers, else HTTP Basic; never a part of each.
+    fn read(headers: &HeaderMap) -> Option<Self> {
+        let found = if headers.contains_key(KEY_ID) || headers.contains_key(SECRET_KEY) {
+            Self { key_id: single(headers, &KEY_ID)?.to_owned(), secret: single(headers, &SECRET_KEY)?.to_owned() }
+        } else {
+            Self::basic(single(headers, &header::AUTHORIZATION)?)?
+        };
+        let good = !found.key_id.is_empty()
+            && found.key_id.len() <= KEY_ID_LEN_MAX
+            && found.key_id.bytes().all(|b| b.is_ascii_graphic());
+        good.then_some(found)
+    }
+
+    fn basic(value: &str) -> Option<Self> {
+        let (scheme, encoded) = value.split_once(' ')?;
+        if !scheme.eq_ignore_ascii_case("basic") {
+            return None;
+        }
+        let text = String::from_utf8(STANDARD.decode(encoded.trim()).ok()?).ok()?;
+        let (key_id, secret) = text.split_once(':')?;
+        Some(Self { key_id: key_id.to_owned(), secret: secret.to_owned() })
+    }
+}
+
+/// A header's value; none when it is absent, given twice or no text.
+fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (Some(value), None) => value.to_str().ok(),
+        _ => None,
+    }
+}
+
+/// Lets a request pass with its [`Caller`], or answers 401.
+pub(super) async fn require_key(State(state): State<ApiState>, mut request: Request, next: Next) -> Response {
+    match state.authenticator.authenticate(request.headers()).await {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            next.run(request).await
+        }
+        Err(failure) => failure.into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::HeaderValue;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in pairs {
+            map.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        map
+    }
+
+    fn read(pairs: &[(&'static str, &'static str)]) -> Option<(String, String)> {
+        Credentials::read(&headers(pairs)).map(|c| (c.key_id, c.secret))
+    }
+
+    #[test]
+    fn the_two_headers_and_basic_are_read_and_nothing_else() {
+        let pair = Some(("k".to_owned(), "s:t".to_owned()));
+        assert_eq!(read(&[("apca-api-key-id", "k"), ("apca-api-secret-key", "s:t")]), pair);
+        assert_eq!(read(&[("authorization", "Basic azpzOnQ=")]), pair);
+        assert_eq!(read(&[("authorization", "basic azpzOnQ=")]), pair);
+        for other in ["Bearer azpzOnQ=", "azpzOnQ=", "Basic !!", "Basic azpzOnQ", "Basic aw=="] {
+            assert_eq!(Credentials::read(&headers(&[("authorization", other)])).map(|c| c.key_id), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn halves_and_repeats_are_refused() {
+        assert_eq!(read(&[]), None);
+        assert_eq!(read(&[("apca-api-key-id", "k")]), None);
+        assert_eq!(read(&[("apca-api-secret-key", "s"), ("authorization", "Basic azpzOnQ=")]), None);
+        assert_eq!(
+            read(&[("apca-api-key-id", "k"), ("apca-api-key-id", "j"), ("apca-api-secret-key", "s")]),
+            None
+        );
+        assert_eq!(read(&[("apca-api-key-id", ""), ("apca-api-secret-key", "s")]), None);
+    }
+}

@@ -1,0 +1,374 @@
+//! The working state of one batch: what was read, and what it becomes. Several commands of one
+//! account are decided in turn, each on the state that the earlier ones left.
+
+use super::command::{CommandError, Deposit, PlaceOrder, Placed};
+use super::store::{Plan, Snapshot, StoredRefusal, Transition};
+use crate::domain::account::{Account, Moved, Posting};
+use crate::domain::asset::Asset;
+use crate::domain::hold::Charges;
+use crate::domain::journal::{Cause, Ledger};
+use crate::domain::order::Order;
+use crate::domain::place::{self, CancelDecision, NewOrder, PlaceContext};
+use crate::domain::refusal::Refusal;
+use crate::domain::reply::{self, Consequences};
+use contracts::event::{BrokerEvent, GatewayEvent, OrdersEvent};
+use contracts::money::MoneyError;
+use contracts::{AccountId, BrokerKey, ClientOrderId, EventId, OrderId, Symbol};
+use std::collections::BTreeMap;
+use thiserror::Error;
+use time::{Duration, OffsetDateTime};
+
+/// For how long a stored refusal is given again.
+pub const REFUSAL_KEPT: Duration = Duration::hours(24);
+
+/// Why a fact could not be applied. Deterministic, so the event is parked for a person.
+#[derive(Debug, Error)]
+pub enum FactError {
+    /// The order was not read, which is a mistake of the caller.
+    #[error("order {0} was not read")]
+    OrderNotRead(OrderId),
+    /// The account was not read or does not exist.
+    #[error("account {0} does not exist")]
+    NoAccount(AccountId),
+    /// An amount leaves the range.
+    #[error("an amount is out of range")]
+    Money(#[from] MoneyError),
+}
+
+/// The state of a batch.
+#[derive(Debug)]
+pub struct Books {
+    snapshot: Snapshot,
+    plans: BTreeMap<AccountId, Plan>,
+    by_client_id: BTreeMap<(AccountId, ClientOrderId), OrderId>,
+    charges: Charges,
+    now: OffsetDateTime,
+}
+
+impl Books {
+    /// Opens the books on what was read.
+    #[must_use]
+    pub fn open(snapshot: Snapshot, charges: Charges, now: OffsetDateTime) -> Self {
+        let by_client_id = snapshot
+            .orders
+            .values()
+            .map(|order| ((order.account_id, order.client_order_id.clone()), order.id))
+            .collect();
+        Self { snapshot, plans: BTreeMap::new(), by_client_id, charges, now }
+    }
+
+    /// What is to be written, one plan an account.
+    #[must_use]
+    pub fn close(self) -> Vec<Plan> {
+        self.plans.into_values().filter(|plan| !plan.is_empty()).collect()
+    }
+
+    /// The account as it stands in this batch.
+    fn account(&self, id: AccountId) -> Option<&Account> {
+        self.plans.get(&id).map(|plan| &plan.account).or_else(|| self.snapshot.accounts.get(&id))
+    }
+
+    /// The order as it stands in this batch.
+    fn order(&self, id: OrderId) -> Option<&Order> {
+        let stored = self.snapshot.orders.get(&id);
+        let account = stored.map(|order| order.account_id);
+        self.plans
+            .iter()
+            .filter(|(plan, _)| account.is_none_or(|account| account == **plan))
+            .find_map(|(_, plan)| plan.new_orders.get(&id).or_else(|| plan.changed_orders.get(&id)))
+            .or(stored)
+    }
+
+    /// The symbol of an order that was read.
+    #[must_use]
+    pub fn symbol_of(&self, order: OrderId) -> Option<Symbol> {
+        self.order(order).map(|order| order.terms.symbol().clone())
+    }
+
+    fn plan(&mut self, account: &Account) -> &mut Plan {
+        self.plans.entry(account.id).or_insert_with(|| Plan::new(account.clone()))
+    }
+
+    /// Decides a new order.
+    ///
+    /// # Errors
+    /// [`CommandError::Refused`] or [`CommandError::AccountNotFound`].
+    pub fn place(&mut self, command: &PlaceOrder, context: &PlaceContext<'_>) -> Result<Placed, CommandError> {
+        let name = (command.account_id, command.client_order_id.clone());
+        if let Some(order) = self.by_client_id.get(&name).and_then(|id| self.order(*id)) {
+            if order.terms.hash() == command.terms.hash() {
+                return Ok(Placed { order: order.clone(), replayed: true });
+            }
+            return Err(Refusal::DuplicateClientOrderId.into());
+        }
+        if let Some(stored) = self.kept_refusal(&name) {
+            if stored.terms_hash != command.terms.hash() {
+                return Err(Refusal::DuplicateClientOrderId.into());
+            }
+            let StoredRefusal { status, code, message, .. } = stored.clone();
+            return Err(Refusal::Stored { status, code, message }.into());
+        }
+        let mut account = self.account(command.account_id).ok_or(CommandError::AccountNotFound)?.clone();
+        match self.place_new(&mut account, command, context) {
+            Ok(order) => Ok(Placed { order, replayed: false }),
+            Err(refusal) => {
+                self.keep_refusal(&account, command, &refusal);
+                Err(refusal.into())
+            }
+        }
+    }
+
+    fn place_new(
+        &mut self,
+        account: &mut Account,
+        command: &PlaceOrder,
+        context: &PlaceContext<'_>,
+    ) -> Result<Order, Refusal> {
+        if self.snapshot.parked.contains(&account.id) {
+            return Err(Refusal::Restricted("one of its broker events waits for a person".to_owned()));
+        }
+        let new = NewOrder {
+            id: command.order_id,
+            client_order_id: command.client_order_id.clone(),
+            terms: command.terms.clone(),
+        };
+        let mut lines = Vec::new();
+        let order = place::place(account, new, context, &mut lines)?;
+        let name = (account.id, order.client_order_id.clone());
+        let symbol = order.terms.symbol().clone();
+        let plan = self.plan(account);
+        plan.account = account.clone();
+        plan.lines.append(&mut lines);
+        plan.changed_positions.insert(symbol);
+        let cause = Cause { kind: "order.accepted", id: order.id.as_uuid() };
+        plan.transitions.push(Transition { order_id: order.id, from: None, to: order.status(), cause });
+        if context.open {
+            plan.events.push(submit_event(&order));
+        }
+        plan.new_orders.insert(order.id, order.clone());
+        self.by_client_id.insert(name, order.id);
+        Ok(order)
+    }
+
+    fn kept_refusal(&self, name: &(AccountId, ClientOrderId)) -> Option<&StoredRefusal> {
+        let in_batch = self
+            .plans
+            .get(&name.0)
+            .and_then(|plan| plan.refusals.iter().find(|refusal| refusal.client_order_id == name.1));
+        let kept = in_batch.or_else(|| self.snapshot.refusals.get(name));
+        kept.filter(|refusal| self.now - refusal.at < REFUSAL_KEPT)
+    }
+
+    fn keep_refusal(&mut self, account: &Account, command: &PlaceOrder, refusal: &Refusal) {
+        if !command.client_order_id_given || refusal.is_passing() {
+            return;
+        }
+        let (status, code) = refusal.answer();
+        let stored = StoredRefusal {
+            account_id: account.id,
+            client_order_id: command.client_order_id.clone(),
+            terms_hash: command.terms.hash(),
+            status,
+            code,
+            message: refusal.to_string(),
+            at: self.now,
+        };
+        // The refused order may have changed the copy that it was tried on; the plan keeps its own.
+        let Some(current) = self.account(account.id).cloned() else { return };
+        self.plan(&current).refusals.push(stored);
+    }
+
+    /// Decides a cancel request.
+    ///
+    /// # Errors
+    /// [`CommandError::Refused`] when there is no such order or it is at its end.
+    pub fn cancel(&mut self, account_id: AccountId, order_id: OrderId) -> Result<(), CommandError> {
+        let found = self.order(order_id).filter(|order| order.account_id == account_id).cloned();
+        let mut order = found.ok_or(Refusal::OrderNotFound(order_id))?;
+        let mut account = self.account(account_id).ok_or(CommandError::AccountNotFound)?.clone();
+        let from = order.status();
+        let mut lines = Vec::new();
+        let decision = place::cancel(&mut account, &mut order, &self.charges, self.now, &mut lines)?;
+        let cause = Cause { kind: "order.cancel_requested", id: order_id.as_uuid() };
+        match decision {
+            CancelDecision::AlreadyRequested => return Ok(()),
+            CancelDecision::CanceledHere => {}
+            CancelDecision::AskGateway { request } => {
+                self.plan(&account).events.push(OrdersEvent::Cancel { order_id, request });
+            }
+        }
+        self.record(account, order, from, cause, lines);
+        Ok(())
+    }
+
+    /// Releases a reserved order into its session, or ends it when it may not trade any more.
+    ///
+    /// # Errors
+    /// [`CommandError::Refused`] when there is no such order.
+    pub fn release(
+        &mut self,
+        account_id: AccountId,
+        order_id: OrderId,
+        asset: Option<&Asset>,
+    ) -> Result<(), CommandError> {
+        let found = self.order(order_id).filter(|order| order.account_id == account_id).cloned();
+        let mut order = found.ok_or(Refusal::OrderNotFound(order_id))?;
+        let mut account = self.account(account_id).ok_or(CommandError::AccountNotFound)?.clone();
+        let from = order.status();
+        if from != crate::domain::status::Status::Reserved {
+            return Ok(());
+        }
+        let cause = Cause { kind: "order.released", id: order_id.as_uuid() };
+        let mut lines = Vec::new();
+        match place::release(&account, &mut order, asset, self.now) {
+            Ok(()) => {
+                let event = submit_event(&order);
+                self.plan(&account).events.push(event);
+            }
+            Err(refusal) => {
+                order.facts.raise_submit(crate::domain::facts::Submit::Refused);
+                order.reason = Some(refusal.to_string());
+                reply::settle_hold(&mut account, &mut order, &self.charges, cause, &mut lines)
+                    .map_err(Refusal::from)?;
+                order.touch(self.now);
+            }
+        }
+        self.record(account, order, from, cause, lines);
+        Ok(())
+    }
+
+    /// Books a deposit, once.
+    ///
+    /// # Errors
+    /// [`CommandError::ReferenceConflict`] when the reference was used for another amount.
+    pub fn deposit(&mut self, command: &Deposit) -> Result<(), CommandError> {
+        let amount = command.money.amount();
+        let key = (command.account_id, command.reference.clone());
+        let in_batch = self.plans.get(&command.account_id).and_then(|plan| {
+            plan.deposits.iter().find(|(reference, _)| *reference == command.reference).map(|(_, amount)| *amount)
+        });
+        if let Some(booked) = in_batch.or_else(|| self.snapshot.deposits.get(&key).copied()) {
+            return if booked == amount { Ok(()) } else { Err(CommandError::ReferenceConflict) };
+        }
+        let mut account = self.account(command.account_id).ok_or(CommandError::AccountNotFound)?.clone();
+        if account.currency != command.money.currency() {
+            return Err(CommandError::CurrencyMismatch);
+        }
+        let mut lines = Vec::new();
+        let cause = Cause { kind: "deposit", id: command.id };
+        let mut posting = Posting { order_id: None, cause, lines: &mut lines };
+        account.credit(Moved::Cash, amount, Ledger::Bank, &mut posting).map_err(Refusal::from)?;
+        let plan = self.plan(&account);
+        plan.account = account;
+        plan.lines.append(&mut lines);
+        plan.deposits.push((command.reference.clone(), amount));
+        Ok(())
+    }
+
+    /// Applies a reply of the gateway.
+    ///
+    /// # Errors
+    /// [`FactError`]; nothing of the event has taken effect then.
+    pub fn gateway_event(&mut self, event: &GatewayEvent, event_id: EventId) -> Result<Consequences, FactError> {
+        let (mut account, mut order) = self.for_fact(event.order_id())?;
+        let from = order.status();
+        let mut lines = Vec::new();
+        let result =
+            reply::apply_gateway(&mut account, &mut order, event, event_id, &self.charges, self.now, &mut lines)?;
+        let cause = Cause { kind: contracts::event::Payload::kind(event), id: event_id.as_uuid() };
+        self.consequences(&account, order.id, result);
+        self.record(account, order, from, cause, lines);
+        Ok(result)
+    }
+
+    /// Applies a broker's event to one of our orders.
+    ///
+    /// # Errors
+    /// [`FactError`]; nothing of the event has taken effect then.
+    pub fn broker_event(
+        &mut self,
+        order_id: OrderId,
+        event: &BrokerEvent,
+        event_id: EventId,
+    ) -> Result<Consequences, FactError> {
+        let (mut account, mut order) = self.for_fact(order_id)?;
+        let from = order.status();
+        let mut ledger = self.snapshot.executions.get(&order_id).cloned().unwrap_or_default();
+        let execution =
+            reply::execution_of(event, event_id).filter(|new| !ledger.iter().any(|old| old.event_id == new.event_id));
+        ledger.extend(execution.clone());
+        let mut lines = Vec::new();
+        let result = reply::apply_broker(
+            &mut account,
+            &mut order,
+            event,
+            event_id,
+            &ledger,
+            &self.charges,
+            self.now,
+            &mut lines,
+        )?;
+        if let Some(execution) = execution {
+            self.snapshot.executions.insert(order_id, ledger);
+            self.plan(&account).executions.push((order_id, execution));
+        }
+        let cause = Cause { kind: contracts::event::Payload::kind(event), id: event_id.as_uuid() };
+        self.consequences(&account, order_id, result);
+        self.record(account, order, from, cause, lines);
+        Ok(result)
+    }
+
+    fn for_fact(&self, order_id: OrderId) -> Result<(Account, Order), FactError> {
+        let order = self.order(order_id).ok_or(FactError::OrderNotRead(order_id))?.clone();
+        let account = self.account(order.account_id).ok_or(FactError::NoAccount(order.account_id))?.clone();
+        Ok((account, order))
+    }
+
+    fn consequences(&mut self, account: &Account, order_id: OrderId, result: Consequences) {
+        if result.lookup {
+            self.plan(account).events.push(OrdersEvent::Lookup { order_id });
+        }
+        if result.reopened {
+            metrics::counter!("orders_reopened_total").increment(1);
+            tracing::error!(order.id = %order_id, "an ended order lives at the broker again");
+        }
+        if result.overfilled {
+            metrics::counter!("orders_overfilled_total").increment(1);
+            tracing::error!(order.id = %order_id, "more was filled than was ordered");
+        }
+    }
+
+    fn record(
+        &mut self,
+        account: Account,
+        order: Order,
+        from: crate::domain::status::Status,
+        cause: Cause,
+        lines: Vec<crate::domain::journal::Line>,
+    ) {
+        let to = order.status();
+        let plan = self.plan(&account);
+        plan.account = account;
+        plan.lines.extend(lines);
+        plan.changed_positions.insert(order.terms.symbol().clone());
+        if to != from {
+            plan.transitions.push(Transition { order_id: order.id, from: Some(from), to, cause });
+        }
+        match plan.new_orders.get_mut(&order.id) {
+            Some(new) => *new = order,
+            None => {
+                plan.changed_orders.insert(order.id, order);
+            }
+        }
+    }
+}
+
+fn submit_event(order: &Order) -> OrdersEvent {
+    OrdersEvent::Submit {
+        order_id: order.id,
+        account_id: order.account_id,
+        broker_key: BrokerKey::new(order.partition(), order.id),
+        terms: order.terms.clone(),
+        accepted_at: order.times.accepted,
+    }
+}

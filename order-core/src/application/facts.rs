@@ -1,0 +1,326 @@
+//! Applying what the gateway and the brokers told: one slice of one partition of one log in one
+//! transaction, with the position in that log. Delivery is at least once, the effect exactly once.
+
+use super::books::Books;
+use super::store::{DeferReason, Deferred, LockMode, LogPosition, Plan, Store, StoreError, Transaction, Wants};
+use crate::domain::hold::Charges;
+use contracts::event::{BrokerEvent, Envelope, GatewayEvent, Payload, Producer};
+use contracts::{AccountId, BrokerId, BrokerOrderId, OrderId, Partition, Symbol};
+use std::collections::{BTreeMap, BTreeSet};
+use time::OffsetDateTime;
+
+/// Most waiting events that are tried again in one transaction.
+const REDRIVE_LEN_MAX: i64 = 200;
+
+/// A contiguous run of events of one partition.
+#[derive(Debug, Clone)]
+pub struct FactSlice {
+    /// Whose log.
+    pub producer: Producer,
+    /// Which partition.
+    pub partition: Partition,
+    /// The position before the first event.
+    pub after: LogPosition,
+    /// The events.
+    pub events: Vec<Envelope>,
+}
+
+impl FactSlice {
+    fn end(&self) -> LogPosition {
+        self.events.last().map_or(self.after, |last| LogPosition { seq: last.seq, event_id: Some(last.id) })
+    }
+}
+
+/// What became of a slice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SliceResult {
+    /// It has taken effect, up to here.
+    Applied(LogPosition),
+    /// Another copy holds or moved the position.
+    Moved,
+}
+
+enum Decoded {
+    Gateway(GatewayEvent),
+    Broker(BrokerEvent),
+}
+
+/// An event on its way to its order.
+struct Fact {
+    envelope: Envelope,
+    decoded: Result<Decoded, String>,
+    order_id: Option<OrderId>,
+    account_id: Option<AccountId>,
+}
+
+impl Fact {
+    fn new(envelope: Envelope) -> Self {
+        let decoded = match envelope.producer {
+            Producer::BrokerGateway => GatewayEvent::decode(&envelope).map(Decoded::Gateway),
+            Producer::FillReceiver | Producer::OrderCore => BrokerEvent::decode(&envelope).map(Decoded::Broker),
+        };
+        let decoded = decoded.map_err(|error| error.to_string());
+        let order_id = match &decoded {
+            Ok(Decoded::Gateway(event)) => Some(event.order_id()),
+            Ok(Decoded::Broker(event)) => event.order_id,
+            Err(_) => envelope.order_id,
+        };
+        Self { account_id: envelope.account_id, envelope, decoded, order_id }
+    }
+
+    fn broker_order(&self) -> Option<(BrokerId, BrokerOrderId)> {
+        match &self.decoded {
+            Ok(Decoded::Broker(event)) => Some((event.broker.clone(), event.broker_order_id.clone())),
+            Ok(Decoded::Gateway(
+                GatewayEvent::Acknowledged { broker, observed, .. } | GatewayEvent::Observed { broker, observed, .. },
+            )) => Some((broker.clone(), observed.broker_order_id.clone())),
+            Ok(Decoded::Gateway(_)) | Err(_) => None,
+        }
+    }
+
+    fn waits(self, reason: DeferReason, detail: impl Into<String>) -> Deferred {
+        Deferred {
+            account_id: self.account_id,
+            order_id: self.order_id,
+            reason,
+            detail: detail.into(),
+            envelope: self.envelope,
+        }
+    }
+}
+
+/// What a run of events comes to.
+#[derive(Default)]
+struct Outcome {
+    plans: Vec<Plan>,
+    deferred: Vec<Deferred>,
+    orphans: Vec<(BrokerId, BrokerOrderId, Envelope)>,
+}
+
+/// Applies slices and waiting events.
+#[derive(Debug)]
+pub struct FactApplier<S> {
+    /// The database.
+    pub store: std::sync::Arc<S>,
+    /// What we charge.
+    pub charges: Charges,
+}
+
+impl<S: Store> FactApplier<S> {
+    /// Applies a slice. Data that the database refuses is narrowed down to the one event, which is
+    /// then parked; its neighbours take effect.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the infrastructure failed: the same slice is tried again for ever.
+    pub async fn apply(&self, slice: &FactSlice, now: OffsetDateTime) -> Result<SliceResult, StoreError> {
+        match self.apply_once(slice, now, false).await {
+            Err(StoreError::Data { .. }) => {}
+            other => return other,
+        }
+        let mut at = slice.after;
+        for event in &slice.events {
+            let single = FactSlice {
+                producer: slice.producer,
+                partition: slice.partition,
+                after: at,
+                events: vec![event.clone()],
+            };
+            let result = match self.apply_once(&single, now, false).await {
+                Err(StoreError::Data { source, .. }) => {
+                    tracing::error!(event.id = %event.id, error = %source, "the database refuses an event");
+                    self.apply_once(&single, now, true).await?
+                }
+                other => other?,
+            };
+            match result {
+                SliceResult::Applied(next) => at = next,
+                SliceResult::Moved => return Ok(SliceResult::Moved),
+            }
+        }
+        Ok(SliceResult::Applied(at))
+    }
+
+    async fn apply_once(&self, slice: &FactSlice, now: OffsetDateTime, park: bool) -> Result<SliceResult, StoreError> {
+        let mut tx = self.store.begin().await?;
+        if !tx.claim(slice.producer, slice.partition, slice.after).await? {
+            return Ok(SliceResult::Moved);
+        }
+        let facts: Vec<Fact> = slice.events.iter().cloned().map(Fact::new).collect();
+        let outcome = if park {
+            let deferred = facts
+                .into_iter()
+                .map(|fact| fact.waits(DeferReason::Poison, "the database refused its data"))
+                .collect();
+            Outcome { deferred, ..Outcome::default() }
+        } else {
+            self.work(&mut tx, facts, now, true).await?
+        };
+        tx.write(&outcome.plans, now).await?;
+        tx.keep_orphans(&outcome.orphans, now).await?;
+        tx.defer(&outcome.deferred, now).await?;
+        tx.advance(slice.producer, slice.partition, slice.after, slice.end()).await?;
+        tx.commit(&outcome.plans, now).await?;
+        count(&outcome.deferred, slice.events.len());
+        Ok(SliceResult::Applied(slice.end()))
+    }
+
+    /// Tries waiting events of some partitions again. Answers how many took effect.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the infrastructure failed.
+    pub async fn redrive(&self, partitions: &[Partition], now: OffsetDateTime) -> Result<usize, StoreError> {
+        let mut tx = self.store.begin().await?;
+        let envelopes = tx.take_deferred(partitions, REDRIVE_LEN_MAX).await?;
+        if envelopes.is_empty() {
+            return Ok(0);
+        }
+        let key = |e: &Envelope| (e.producer, e.partition, e.seq);
+        let all: Vec<_> = envelopes.iter().map(key).collect();
+        let facts = envelopes.into_iter().map(Fact::new).collect();
+        let outcome = self.work(&mut tx, facts, now, false).await?;
+        let still: BTreeSet<_> = outcome
+            .deferred
+            .iter()
+            .filter(|event| event.reason != DeferReason::Poison)
+            .map(|event| key(&event.envelope))
+            .collect();
+        let done: Vec<_> = all.into_iter().filter(|key| !still.contains(key)).collect();
+        let poison: Vec<_> = outcome.deferred.into_iter().filter(|event| event.reason == DeferReason::Poison).collect();
+        tx.write(&outcome.plans, now).await?;
+        tx.clear_deferred(&done).await?;
+        tx.keep_orphans(&outcome.orphans, now).await?;
+        tx.defer(&poison, now).await?;
+        tx.commit(&outcome.plans, now).await?;
+        count(&poison, 0);
+        Ok(done.len() - poison.len())
+    }
+
+    async fn work(
+        &self,
+        tx: &mut S::Tx,
+        mut facts: Vec<Fact>,
+        now: OffsetDateTime,
+        fresh: bool,
+    ) -> Result<Outcome, StoreError> {
+        let mut outcome = Outcome::default();
+        self.resolve_orders(tx, &mut facts).await?;
+        let orders: BTreeSet<OrderId> = facts.iter().filter_map(|fact| fact.order_id).collect();
+        let owners = tx.owners(&orders).await?;
+        let facts = adopt(facts, &owners, &mut outcome);
+        let accounts: BTreeSet<AccountId> = owners.values().map(|(account, _)| *account).collect();
+        let locked = tx.lock(&accounts, LockMode::SkipBusy).await?;
+        // Read after the lock: an earlier event of the account may have been deferred meanwhile.
+        let mut behind = if fresh { tx.with_deferred(&locked).await? } else { BTreeSet::new() };
+        let ready: BTreeSet<AccountId> = locked.difference(&behind).copied().collect();
+        let snapshot = tx.load(&wants(&facts, &owners, &ready)).await?;
+        let mut books = Books::open(snapshot, self.charges, now);
+        for fact in facts {
+            let Some(account) = fact.account_id else { continue };
+            if behind.contains(&account) {
+                outcome.deferred.push(fact.waits(DeferReason::Behind, ""));
+            } else if !locked.contains(&account) {
+                outcome.deferred.push(fact.waits(DeferReason::Busy, ""));
+                behind.insert(account);
+            } else if let Err(detail) = apply_to(&mut books, &fact) {
+                tracing::error!(event.id = %fact.envelope.id, detail, "an event is parked");
+                outcome.deferred.push(fact.waits(DeferReason::Poison, detail));
+                behind.insert(account);
+            }
+        }
+        outcome.plans = books.close();
+        Ok(outcome)
+    }
+
+    /// Finds the order of events that do not name it, and the events that waited for a name.
+    async fn resolve_orders(&self, tx: &mut S::Tx, facts: &mut Vec<Fact>) -> Result<(), StoreError> {
+        let mut named: BTreeMap<(BrokerId, BrokerOrderId), Option<OrderId>> = BTreeMap::new();
+        for fact in facts.iter() {
+            // A broker event that names its order needs no row; a reply binds the broker's id.
+            let reply = matches!(fact.decoded, Ok(Decoded::Gateway(_)));
+            if let (Some(key), true) = (fact.broker_order(), reply || fact.order_id.is_none()) {
+                let entry = named.entry(key).or_default();
+                *entry = entry.or(fact.order_id.filter(|_| reply));
+            }
+        }
+        if named.is_empty() {
+            return Ok(());
+        }
+        let known = tx.bind_broker_orders(&named).await?;
+        for fact in facts.iter_mut().filter(|fact| fact.order_id.is_none()) {
+            fact.order_id = fact.broker_order().and_then(|key| known.get(&key).copied());
+        }
+        let bound: BTreeSet<_> = named.into_iter().filter(|(_, order)| order.is_some()).map(|(key, _)| key).collect();
+        for envelope in tx.take_orphans(&bound).await? {
+            let mut fact = Fact::new(envelope);
+            fact.order_id = fact.broker_order().and_then(|key| known.get(&key).copied()).or(fact.order_id);
+            facts.push(fact);
+        }
+        Ok(())
+    }
+}
+
+/// Gives each event its account. An event of a broker order that is none of ours is kept as an
+/// orphan; one that cannot be understood, or a reply to an order that we do not have, is parked.
+fn adopt(facts: Vec<Fact>, owners: &BTreeMap<OrderId, (AccountId, Symbol)>, outcome: &mut Outcome) -> Vec<Fact> {
+    let mut adopted = Vec::with_capacity(facts.len());
+    for mut fact in facts {
+        match (fact.order_id.and_then(|id| owners.get(&id)), &fact.decoded) {
+            (Some((account, _)), _) => {
+                fact.account_id = Some(*account);
+                adopted.push(fact);
+            }
+            (None, Ok(Decoded::Broker(event))) => {
+                let key = (event.broker.clone(), event.broker_order_id.clone());
+                outcome.orphans.push((key.0, key.1, fact.envelope));
+            }
+            (None, Ok(Decoded::Gateway(_))) => {
+                let detail = "a reply to an order that is not here";
+                tracing::error!(event.id = %fact.envelope.id, detail);
+                outcome.deferred.push(fact.waits(DeferReason::Poison, detail));
+            }
+            (None, Err(detail)) => {
+                let detail = detail.clone();
+                tracing::error!(event.id = %fact.envelope.id, detail, "an event is parked");
+                outcome.deferred.push(fact.waits(DeferReason::Poison, detail));
+            }
+        }
+    }
+    adopted
+}
+
+fn wants(facts: &[Fact], owners: &BTreeMap<OrderId, (AccountId, Symbol)>, ready: &BTreeSet<AccountId>) -> Wants {
+    let mut wants = Wants::default();
+    for fact in facts {
+        let Some((order_id, (account, symbol))) = fact.order_id.and_then(|id| Some((id, owners.get(&id)?))) else {
+            continue;
+        };
+        if !ready.contains(account) {
+            continue;
+        }
+        wants.accounts.insert(*account);
+        wants.positions.insert((*account, symbol.clone()));
+        wants.orders.insert(order_id);
+        if matches!(fact.decoded, Ok(Decoded::Broker(_))) {
+            wants.executions.insert(order_id);
+        }
+    }
+    wants
+}
+
+fn apply_to(books: &mut Books, fact: &Fact) -> Result<(), String> {
+    let id = fact.envelope.id;
+    let applied = match (&fact.decoded, fact.order_id) {
+        (Ok(Decoded::Gateway(event)), _) => books.gateway_event(event, id),
+        (Ok(Decoded::Broker(event)), Some(order_id)) => books.broker_event(order_id, event, id),
+        (Ok(Decoded::Broker(_)), None) => return Err("no order".to_owned()),
+        (Err(detail), _) => return Err(detail.clone()),
+    };
+    applied.map(|_| ()).map_err(|error| error.to_string())
+}
+
+fn count(deferred: &[Deferred], events: usize) {
+    metrics::counter!("facts_applied_total").increment(u64::try_from(events).unwrap_or(u64::MAX));
+    for event in deferred {
+        metrics::counter!("facts_deferred_total", "reason" => event.reason.as_str()).increment(1);
+    }
+}
