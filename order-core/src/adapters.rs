@@ -1,3 +1,8 @@
-//! Where the use cases meet HTTP, the database, Redis and the other processes.
+//! The edges of the process: the order API, the operator port, the database, the poll of reference
+//! data. Nothing here decides anything about money.
 
-pub mod db;
+pub mod health;
+pub mod http;
+pub mod ops;
+pub mod reference;
+pub mod secrets;

@@ -10,7 +10,7 @@ use crate::domain::journal::{Cause, Ledger};
 use crate::domain::order::Order;
 use crate::domain::place::{self, CancelDecision, NewOrder, PlaceContext};
 use crate::domain::refusal::Refusal;
-use crate::domain::reply::{self, Consequences};
+use crate::domain::reply::{self, Consequences, FactContext};
 use contracts::event::{BrokerEvent, GatewayEvent, OrdersEvent};
 use contracts::money::MoneyError;
 use contracts::{AccountId, BrokerKey, ClientOrderId, EventId, OrderId, Symbol};
@@ -273,8 +273,7 @@ impl Books {
         let (mut account, mut order) = self.for_fact(event.order_id())?;
         let from = order.status();
         let mut lines = Vec::new();
-        let result =
-            reply::apply_gateway(&mut account, &mut order, event, event_id, &self.charges, self.now, &mut lines)?;
+        let result = reply::apply_gateway(&mut account, &mut order, event, &self.fact(event_id), &mut lines)?;
         let cause = Cause { kind: contracts::event::Payload::kind(event), id: event_id.as_uuid() };
         self.consequences(&account, order.id, result);
         self.record(account, order, from, cause, lines);
@@ -298,16 +297,7 @@ impl Books {
             reply::execution_of(event, event_id).filter(|new| !ledger.iter().any(|old| old.event_id == new.event_id));
         ledger.extend(execution.clone());
         let mut lines = Vec::new();
-        let result = reply::apply_broker(
-            &mut account,
-            &mut order,
-            event,
-            event_id,
-            &ledger,
-            &self.charges,
-            self.now,
-            &mut lines,
-        )?;
+        let result = reply::apply_broker(&mut account, &mut order, event, &ledger, &self.fact(event_id), &mut lines)?;
         if let Some(execution) = execution {
             self.snapshot.executions.insert(order_id, ledger);
             self.plan(&account).executions.push((order_id, execution));
@@ -316,6 +306,10 @@ impl Books {
         self.consequences(&account, order_id, result);
         self.record(account, order, from, cause, lines);
         Ok(result)
+    }
+
+    const fn fact(&self, event_id: EventId) -> FactContext {
+        FactContext { event_id, charges: self.charges, now: self.now }
     }
 
     fn for_fact(&self, order_id: OrderId) -> Result<(Account, Order), FactError> {

@@ -9,7 +9,7 @@ use super::journal::{Ledger, Line};
 use super::order::Order;
 use super::place::tests::{asset, charges, context, order_for};
 use super::place::{cancel, place};
-use super::reply::{apply_broker, apply_gateway, execution_of};
+use super::reply::{FactContext, apply_broker, apply_gateway, execution_of};
 use super::status::Status;
 use contracts::event::{BrokerEvent, BrokerFact, EvidenceSource, GatewayEvent, NotSentReason, ObservedOrder};
 use contracts::{BrokerId, BrokerOrderId, EventId, ExecutionId, OrderId, Price, Quantity, Side, Symbol};
@@ -140,20 +140,21 @@ impl World {
     fn apply(&mut self, n: usize, step: &Step) {
         let now = OffsetDateTime::UNIX_EPOCH;
         let event_id = EventId::new(Uuid::from_u128(1000 + n as u128));
+        let context = FactContext { event_id, charges: charges(), now };
         let (account, order) = (&mut self.account, &mut self.order);
         match step {
             Step::Cancel => {
                 let _refused_at_the_end = cancel(account, order, &charges(), now, &mut self.lines);
             }
             Step::Gateway(event) => {
-                apply_gateway(account, order, event, event_id, &charges(), now, &mut self.lines).unwrap();
+                apply_gateway(account, order, event, &context, &mut self.lines).unwrap();
             }
             Step::Broker(event) => {
                 if let Some(execution) = execution_of(event, event_id) {
                     self.ledger.insert(event_id, execution);
                 }
                 let ledger: Vec<_> = self.ledger.values().cloned().collect();
-                apply_broker(account, order, event, event_id, &ledger, &charges(), now, &mut self.lines).unwrap();
+                apply_broker(account, order, event, &ledger, &context, &mut self.lines).unwrap();
             }
         }
         self.check();

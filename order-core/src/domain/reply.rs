@@ -14,6 +14,17 @@ use contracts::{BrokerId, EventId, Side};
 use rust_decimal::Decimal;
 use time::OffsetDateTime;
 
+/// Which event a fact is, when it is applied, and what we charge.
+#[derive(Debug, Clone, Copy)]
+pub struct FactContext {
+    /// Our event's id, the cause of all that follows.
+    pub event_id: EventId,
+    /// What we charge.
+    pub charges: Charges,
+    /// Now.
+    pub now: OffsetDateTime,
+}
+
 /// What applying a fact wants besides the changes to order and account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Consequences {
@@ -33,11 +44,10 @@ pub fn apply_gateway(
     account: &mut Account,
     order: &mut Order,
     event: &GatewayEvent,
-    event_id: EventId,
-    charges: &Charges,
-    now: OffsetDateTime,
+    context: &FactContext,
     lines: &mut Vec<Line>,
 ) -> Result<Consequences, MoneyError> {
+    let FactContext { event_id, charges, now } = *context;
     let was_terminal = order.status().is_terminal();
     let lacked_count = order.facts.end_lacks_count();
     match event {
@@ -71,7 +81,7 @@ pub fn apply_gateway(
         }
     }
     let cause = Cause { kind: contracts::event::Payload::kind(event), id: event_id.as_uuid() };
-    settle_hold(account, order, charges, cause, lines)?;
+    settle_hold(account, order, &charges, cause, lines)?;
     order.touch(now);
     Ok(Consequences {
         lookup: order.facts.end_lacks_count() && !lacked_count,
@@ -99,12 +109,11 @@ pub fn apply_broker(
     account: &mut Account,
     order: &mut Order,
     event: &BrokerEvent,
-    event_id: EventId,
     ledger: &[Execution],
-    charges: &Charges,
-    now: OffsetDateTime,
+    context: &FactContext,
     lines: &mut Vec<Line>,
 ) -> Result<Consequences, MoneyError> {
+    let FactContext { event_id, charges, now } = *context;
     let was_terminal = order.status().is_terminal();
     let lacked_count = order.facts.end_lacks_count();
     order.facts.raise_submit(Submit::Live);
@@ -127,8 +136,8 @@ pub fn apply_broker(
     }
     let cause = Cause { kind: contracts::event::Payload::kind(event), id: event_id.as_uuid() };
     let was_overfilled = order.overfill() > Decimal::ZERO;
-    settle_executions(account, order, ledger, charges, cause, lines)?;
-    settle_hold(account, order, charges, cause, lines)?;
+    settle_executions(account, order, ledger, &charges, cause, lines)?;
+    settle_hold(account, order, &charges, cause, lines)?;
     order.touch(now);
     Ok(Consequences {
         lookup: order.facts.end_lacks_count() && !lacked_count,
