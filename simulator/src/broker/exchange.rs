@@ -6,6 +6,8 @@ mod listing;
 mod operate;
 mod restore;
 mod submit;
+#[cfg(test)]
+mod tests;
 mod trade;
 
 use std::collections::{BTreeSet, HashMap};
@@ -177,15 +179,15 @@ impl Exchange {
 
     fn perform(&mut self, action: Action) {
         match action {
-            Action::Arrive { account, request, attempt } => {
-                let _reply_that_nobody_waits_for = self.accept(account, &request, attempt, self.clock);
+            Action::Arrive { account, request } => {
+                let _reply_that_nobody_waits_for = self.accept(account, &request, self.clock);
             }
             Action::Appear(order) => self.appear(order),
             Action::Open(order) => self.open_order(order),
             Action::NextPart(order) => self.next_part(order),
             Action::FinishCancel { order, fill_first } => self.finish_cancel(order, fill_first),
             Action::RejectLate(order) => self.reject_late(order),
-            Action::Repeat { order, execution } => self.repeat(order, execution),
+            Action::Repeat(fact) => self.repeat(*fact),
             Action::Release(order) => self.release(order),
             Action::Expire(orders) => self.expire(&orders),
         }

@@ -6,13 +6,14 @@ use std::collections::BinaryHeap;
 use contracts::alpaca::OrderRequest;
 use time::OffsetDateTime;
 
+use super::fact::Fact;
 use super::fault::FaultSpec;
 
 /// Something that happens later.
 #[derive(Debug)]
 pub(super) enum Action {
     /// A request that was on its way reaches the broker.
-    Arrive { account: usize, request: Box<OrderRequest>, attempt: u64 },
+    Arrive { account: usize, request: Box<OrderRequest> },
     /// An order that was taken can be seen.
     Appear(usize),
     /// An order that waited for the session trades.
@@ -23,8 +24,8 @@ pub(super) enum Action {
     FinishCancel { order: usize, fill_first: Option<FaultSpec> },
     /// An accepted order is rejected.
     RejectLate(usize),
-    /// An execution's event, by its place in the order, is sent again.
-    Repeat { order: usize, execution: usize },
+    /// An event is sent again.
+    Repeat(Box<Fact>),
     /// An event is not held any longer.
     Release(usize),
     /// Orders of a session expire.

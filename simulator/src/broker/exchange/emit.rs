@@ -48,18 +48,14 @@ impl Exchange {
         }
     }
 
-    /// Sends the event of an execution again, under a new cursor.
-    pub(super) fn repeat(&mut self, index: usize, execution: usize) {
-        let whole =
-            self.orders.get(index).is_some_and(|order| !order.is_open() && order.executions.len() == execution + 1);
-        let kind = if whole { TradeEventKind::Fill } else { TradeEventKind::PartialFill };
-        if let Some(fact) = self.fact(index, kind, Some(execution)) {
-            self.hit(FaultKind::DuplicateFill);
-            self.append(fact);
-        }
+    /// Sends an event again, the same but for its cursor.
+    pub(super) fn repeat(&mut self, fact: Fact) {
+        self.hit(FaultKind::DuplicateFill);
+        self.append(fact);
     }
 
-    fn fact(&self, index: usize, kind: TradeEventKind, execution: Option<usize>) -> Option<Fact> {
+    /// What there is to tell of an order right now.
+    pub(super) fn fact(&self, index: usize, kind: TradeEventKind, execution: Option<usize>) -> Option<Fact> {
         let order = self.orders.get(index)?;
         let execution = execution.and_then(|place| order.executions.get(place)).cloned();
         let subject = order.terms.client_order_id.as_str();

@@ -57,7 +57,8 @@ impl Exchange {
             Some(account_id) => self.account(account_id)?,
             None => 0,
         };
-        let index = self.place_foreign(account, symbol)?;
+        let subject = self.generate_key(account, "foreign");
+        let index = self.place_foreign(account, symbol, &subject)?;
         self.orders.get(index).map(|order| order.terms.client_order_id.clone())
     }
 

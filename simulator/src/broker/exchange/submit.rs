@@ -38,9 +38,7 @@ impl Exchange {
         };
         let Some(account) = self.account(account_id) else { return unknown_account() };
         if request.client_order_id.is_empty() {
-            self.generated_keys += 1;
-            let mut dice = Dice::new(self.config.seed, "generated key", account_id, self.generated_keys);
-            request.client_order_id = dice.uuid().to_string();
+            request.client_order_id = self.generate_key(account, account_id);
         }
         let attempt = self.count_call(account, &request.client_order_id, Call::Submit);
         let fault = self.faults.draw_request(&self.config, &query(&request, attempt));
@@ -48,26 +46,20 @@ impl Exchange {
         match fault {
             Some(FaultSpec { kind: FaultKind::ArriveLate, delay_ms, .. }) => {
                 self.hit(FaultKind::ArriveLate);
-                self.plan(delay_ms, Action::Arrive { account, request: Box::new(request), attempt });
+                self.plan(delay_ms, Action::Arrive { account, request: Box::new(request) });
                 Reply::hang_up()
             }
             Some(FaultSpec { kind: FaultKind::RecordLate, delay_ms, .. }) => {
                 self.hit(FaultKind::RecordLate);
                 let visible_at = now.saturating_add(milliseconds(delay_ms));
-                self.accept(account, &request, attempt, visible_at).delivered(Delivery::HangUp)
+                self.accept(account, &request, visible_at).delivered(Delivery::HangUp)
             }
-            fault => self.under_fault(fault, |exchange| exchange.accept(account, &request, attempt, now)),
+            fault => self.under_fault(fault, |exchange| exchange.accept(account, &request, now)),
         }
     }
 
     /// The request is here and is carried out; the order shows from `visible_at` on.
-    pub(super) fn accept(
-        &mut self,
-        account: usize,
-        request: &OrderRequest,
-        _attempt: u64,
-        visible_at: OffsetDateTime,
-    ) -> Reply {
+    pub(super) fn accept(&mut self, account: usize, request: &OrderRequest, visible_at: OffsetDateTime) -> Reply {
         if self.order_of_key(account, &request.client_order_id).is_some() {
             return Reply::json(422, &ApiError::duplicate_client_order_id());
         }
@@ -91,7 +83,7 @@ impl Exchange {
         };
         self.begin_trading(index);
         if foreign.is_some() {
-            self.place_foreign(account, &request.symbol);
+            self.place_foreign(account, &request.symbol, &request.client_order_id);
         }
         match filled_first {
             Some(fault) => reply.delivered(Delivery::SendAfter(fault.delay_ms)),
@@ -107,13 +99,24 @@ impl Exchange {
         }
     }
 
-    /// An order of somebody else, a market buy of one share.
-    pub(super) fn place_foreign(&mut self, account: usize, symbol: &str) -> Option<usize> {
+    /// A key for a request that came without one.
+    pub(super) fn generate_key(&mut self, account: usize, subject: &str) -> String {
+        loop {
+            self.generated_keys += 1;
+            let mut dice = Dice::new(self.config.seed, "generated key", subject, self.generated_keys);
+            let key = dice.uuid().to_string();
+            if self.order_of_key(account, &key).is_none() {
+                return key;
+            }
+        }
+    }
+
+    /// An order of somebody else, a market buy of one share, with a key drawn from `subject`.
+    pub(super) fn place_foreign(&mut self, account: usize, symbol: &str, subject: &str) -> Option<usize> {
         if self.orders.len() >= ORDERS_MAX || universe::find(symbol).is_none() {
             return None;
         }
         self.hit(FaultKind::ForeignOrder);
-        let subject = self.orders.len().to_string();
         let request = OrderRequest {
             symbol: symbol.to_owned(),
             qty: Decimal::ONE,
@@ -121,7 +124,7 @@ impl Exchange {
             order_type: OrderType::Market,
             time_in_force: TimeInForce::Day,
             limit_price: None,
-            client_order_id: Dice::new(self.config.seed, "foreign", &subject, 0).uuid().to_string(),
+            client_order_id: Dice::new(self.config.seed, "foreign", subject, 0).uuid().to_string(),
             extended_hours: false,
             valid_until: None,
         };
@@ -179,7 +182,7 @@ impl Exchange {
         visible_at: OffsetDateTime,
     ) -> Result<Terms, CalendarError> {
         let account_id = self.accounts.get(account).map_or_else(|| Arc::from(""), |book| Arc::clone(&book.id));
-        let mut dice = Dice::new(self.config.seed, "order", &request.client_order_id, 0);
+        let mut dice = Dice::new(self.config.seed, "order", &request.client_order_id, account as u64);
         let id = dice.uuid();
         let session = self.calendar.session_at_or_after(self.clock.max(visible_at))?;
         let expires_at = if request.time_in_force == TimeInForce::Gtc {

@@ -168,18 +168,20 @@ impl Exchange {
             return;
         }
         let place = order.executions.len();
-        let mut dice = Dice::new(seed, "execution", &order.terms.client_order_id, place as u64);
+        let mut dice = Dice::new(seed, "execution", &order.terms.id.to_string(), place as u64);
         order.fill(Execution { execution_id: dice.uuid(), qty, price, at });
         let filled = !order.is_open();
         let repeat = order.terms.fault(FaultKind::DuplicateFill).filter(|_| place == 0);
         self.book_execution(index, place);
         let kind = if filled { TradeEventKind::Fill } else { TradeEventKind::PartialFill };
-        self.emit(index, kind, Some(place));
+        self.emit(index, kind.clone(), Some(place));
         if filled {
             self.close(index);
         }
-        if let Some(fault) = repeat {
-            self.plan(fault.delay_ms, Action::Repeat { order: index, execution: place });
+        if let Some(fault) = repeat
+            && let Some(fact) = self.fact(index, kind, Some(place))
+        {
+            self.plan(fault.delay_ms, Action::Repeat(Box::new(fact)));
         }
     }
 
