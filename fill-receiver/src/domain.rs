@@ -6,7 +6,8 @@
 //! - [`reading`]: a frame's JSON into a [`contracts::event::BrokerEvent`], or why that cannot be;
 //! - [`binding`]: which order of ours a broker's order is, settled once;
 //! - [`cursor`]: where to resume, and how far the cursor may move;
-//! - [`intake`]: which frames go into one batch, and which must not be stored.
+//! - [`intake`]: which frames go into one batch, and which must not be stored;
+//! - [`seen`]: frames that were committed a moment ago, to save work.
 
 pub mod binding;
 pub mod comment;
@@ -15,3 +16,4 @@ pub mod frame;
 pub mod identity;
 pub mod intake;
 pub mod reading;
+pub mod seen;

@@ -5,4 +5,8 @@
 //! is anything passed on. Everything may come twice; the identity of an execution decides what is
 //! new. Nothing here waits for the order server, the gateway or Redis.
 
+pub mod adapters;
+pub mod application;
+pub mod config;
 pub mod domain;
+pub mod service;

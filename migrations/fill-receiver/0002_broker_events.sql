@@ -114,7 +114,8 @@ create table unproven_ranges (
     to_cursor    text        not null,
     reason       text        not null,
     found_at     timestamptz not null,
-    covered_at   timestamptz
+    covered_at   timestamptz,
+    constraint unproven_ranges_once unique (broker, stream, from_cursor)
 );
 
 create index unproven_ranges_open on unproven_ranges (id) where covered_at is null;

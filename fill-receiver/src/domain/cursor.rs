@@ -14,6 +14,9 @@ use ulid::Ulid;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Cursor(Ulid);
 
+/// The largest time that a ULID holds.
+const UNIX_MS_MAX: u64 = (1 << 48) - 1;
+
 /// The text is not a ULID.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("not a ULID")]
@@ -40,6 +43,12 @@ impl Cursor {
     #[must_use]
     pub fn rewound(self, overlap_ms: u64) -> Self {
         Self(Ulid::from_parts(self.unix_ms().saturating_sub(overlap_ms), 0))
+    }
+
+    /// The first position `ms` later.
+    #[must_use]
+    pub fn advanced(self, ms: u64) -> Self {
+        Self(Ulid::from_parts(self.unix_ms().saturating_add(ms).min(UNIX_MS_MAX), 0))
     }
 
     /// Its time, in milliseconds since 1970.
@@ -154,15 +163,18 @@ pub struct ResumeFacts {
 
 impl ResumeFacts {
     /// Where to resume, best first. All but the first are for a broker that refuses the one before
-    /// because it lies too far back.
+    /// because it lies too far back; the last is now.
     #[must_use]
     pub fn candidates(&self) -> Vec<Cursor> {
         let now = Cursor::at(self.now);
         let mut found = vec![self.cursor.rewound(self.overlap_ms)];
         let later = [
+            Some(self.cursor.rewound(self.overlap_ms / 10)),
+            Some(self.cursor),
             Some(Cursor::at(self.alive_at).rewound(self.overlap_ms)),
             self.replay_window_ms.map(|window| now.rewound(window.saturating_sub(self.overlap_ms))),
             Some(now.rewound(self.overlap_ms)),
+            Some(now),
         ];
         for candidate in later.into_iter().flatten() {
             if found.last().is_none_or(|last| candidate > *last) {
@@ -172,12 +184,16 @@ impl ResumeFacts {
         found
     }
 
-    /// The stretch that nobody has seen when reading resumes at `since` instead of at the first
-    /// candidate. None where the stream was alive until then.
+    /// The stretch that nobody has seen, nor will, when the broker replays from `since` (and, where
+    /// it says how far it replays, not from before that). None where the stream was whole until then.
     #[must_use]
     pub fn unproven_until(&self, since: Cursor) -> Option<(Cursor, Cursor)> {
         let seen = self.cursor.max(Cursor::at(self.alive_at)).rewound(self.overlap_ms);
-        (since > seen).then_some((seen, since))
+        let replayed = match self.replay_window_ms {
+            Some(window) => since.max(Cursor::at(self.now).rewound(window)),
+            None => since,
+        };
+        (replayed > seen).then_some((seen, replayed))
     }
 }
 
@@ -198,7 +214,9 @@ mod tests {
         let text = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
         assert_eq!(Cursor::parse(text).unwrap().to_string(), text);
         assert_eq!(Cursor::parse(&text.to_lowercase()).unwrap().to_string(), text);
-        for bad in ["", "116516", "8ZZZZZZZZZZZZZZZZZZZZZZZZZ", "01ARZ3NDEKTSV4RRFFQ69G5FAU!", "01ARZ3NDEKTSV4RRFFQ69G5FA"] {
+        for bad in
+            ["", "116516", "8ZZZZZZZZZZZZZZZZZZZZZZZZZ", "01ARZ3NDEKTSV4RRFFQ69G5FAU!", "01ARZ3NDEKTSV4RRFFQ69G5FA"]
+        {
             assert_eq!(Cursor::parse(bad), Err(NotACursor), "{bad}");
         }
     }
@@ -250,18 +268,19 @@ mod tests {
         let facts = facts(600, 1);
         let ages: Vec<u64> =
             facts.candidates().iter().map(|c| (Cursor::at(NOW).unix_ms() - c.unix_ms()) / MINUTE).collect();
-        assert_eq!(ages, [602, 3, 2]);
-        assert_eq!(facts.unproven_until(facts.candidates()[1]), None);
+        assert_eq!(ages, [602, 600, 600, 3, 2, 0]);
+        assert_eq!(facts.unproven_until(facts.candidates()[3]), None);
     }
 
     #[test]
     fn an_outage_longer_than_the_replay_names_the_unseen_stretch() {
         let facts = facts(600, 599);
         let candidates = facts.candidates();
-        assert_eq!(candidates.len(), 4);
-        let since = candidates[2];
+        let since = candidates[4];
         assert_eq!(since, Cursor::at(NOW - Duration::minutes(58)));
         let (from, until) = facts.unproven_until(since).unwrap();
         assert_eq!((from, until), (Cursor::at(NOW - Duration::minutes(601)), since));
+        let (_, until) = facts.unproven_until(candidates[0]).unwrap();
+        assert_eq!(until, Cursor::at(NOW - Duration::minutes(60)), "the broker says that it replays no further");
     }
 }

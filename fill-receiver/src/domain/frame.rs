@@ -173,7 +173,8 @@ mod tests {
 
     #[test]
     fn every_line_end_and_field_form_is_read() {
-        let (frames, ended) = frames_of(b"\xef\xbb\xbfdata: a\n\ndata:b\r\n\r\nevent: x\rid: 7\rdata: c\rdata: d\r\r:heartbeat\n");
+        let (frames, ended) =
+            frames_of(b"\xef\xbb\xbfdata: a\n\ndata:b\r\n\r\nevent: x\rid: 7\rdata: c\rdata: d\r\r:heartbeat\n");
         assert_eq!(ended, Ok(()));
         assert_eq!(frames, [data("a"), data("b"), data("c\nd"), Frame::Comment(Comment::Heartbeat)]);
     }

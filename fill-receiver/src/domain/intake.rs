@@ -14,8 +14,12 @@ pub enum StopReason {
     BadFraming,
     /// Nothing came for longer than a heartbeat takes.
     Silence,
-    /// The broker, or the network, closed the connection.
+    /// The broker closed the connection in good order.
     Ended,
+    /// The connection broke off.
+    Broken,
+    /// It took longer than it may.
+    Deadline,
     /// Another reader moved the cursor.
     CursorLost,
     /// Another reader holds the lease.
@@ -36,6 +40,8 @@ impl StopReason {
             Self::BadFraming => "bad_framing",
             Self::Silence => "silence",
             Self::Ended => "ended",
+            Self::Broken => "broken",
+            Self::Deadline => "deadline",
             Self::CursorLost => "cursor_lost",
             Self::LeaseLost => "lease_lost",
             Self::StoreFailed => "store_failed",
@@ -50,6 +56,8 @@ impl StopReason {
         match self {
             Self::Dropped | Self::ServerError | Self::BadFraming | Self::Silence => true,
             Self::Ended
+            | Self::Broken
+            | Self::Deadline
             | Self::CursorLost
             | Self::LeaseLost
             | Self::StoreFailed
@@ -72,6 +80,7 @@ pub struct BatchLimits {
 pub struct Batch {
     limits: BatchLimits,
     readings: Vec<Reading>,
+    known: Vec<Option<Cursor>>,
     bytes: usize,
     alive: bool,
     stop: Option<StopReason>,
@@ -81,7 +90,7 @@ impl Batch {
     /// Nothing yet.
     #[must_use]
     pub fn new(limits: BatchLimits) -> Self {
-        Self { limits, readings: Vec::new(), bytes: 0, alive: false, stop: None }
+        Self { limits, readings: Vec::new(), known: Vec::new(), bytes: 0, alive: false, stop: None }
     }
 
     /// Takes an event.
@@ -89,6 +98,12 @@ impl Batch {
         self.bytes += reading.raw.bytes().len();
         self.alive = true;
         self.readings.push(reading);
+    }
+
+    /// Takes an event that is stored already, at its position.
+    pub fn push_known(&mut self, position: Option<Cursor>) {
+        self.alive = true;
+        self.known.push(position);
     }
 
     /// Takes a sign of life.
@@ -100,6 +115,7 @@ impl Batch {
     pub fn stop(&mut self, reason: StopReason) {
         if reason.is_hole() {
             self.readings.clear();
+            self.known.clear();
             self.alive = false;
         }
         self.stop = Some(reason);
@@ -108,7 +124,19 @@ impl Batch {
     /// Whether nothing more may be taken.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.stop.is_some() || self.readings.len() >= self.limits.events_max || self.bytes >= self.limits.bytes_max
+        self.stop.is_some() || self.len() >= self.limits.events_max || self.bytes >= self.limits.bytes_max
+    }
+
+    /// How many events it holds, known ones included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.readings.len() + self.known.len()
+    }
+
+    /// Whether it holds no events.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// Whether the stream was seen alive, with nothing missing.
@@ -125,7 +153,7 @@ impl Batch {
 
     /// The positions of its events.
     pub fn positions(&self) -> impl Iterator<Item = Cursor> + '_ {
-        self.readings.iter().filter_map(|reading| reading.position)
+        self.readings.iter().map(|reading| reading.position).chain(self.known.iter().copied()).flatten()
     }
 
     /// The events, in order of arrival.

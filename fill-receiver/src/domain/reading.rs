@@ -135,8 +135,7 @@ pub struct Reading {
 
 /// Reads one frame. The same bytes always give the same reading.
 #[must_use]
-pub fn read_frame(profile: &BrokerProfile, bytes: Vec<u8>) -> Reading {
-    let raw = RawFrame::new(bytes);
+pub fn read_frame(profile: &BrokerProfile, raw: RawFrame) -> Reading {
     match serde_json::from_slice::<TradeEvent>(raw.bytes()) {
         Ok(wire) => {
             let position = Cursor::parse(&wire.event_id).ok();
@@ -262,7 +261,8 @@ fn execution(wire: &TradeEvent) -> Result<ExecutionId, Poison> {
 
 fn previous_execution(wire: &TradeEvent) -> Result<ExecutionId, Poison> {
     let text = wire.previous_execution_id.as_deref();
-    let text = text.ok_or_else(|| Poison::new(PoisonReason::Incomplete, "does not say which execution it takes back"))?;
+    let text =
+        text.ok_or_else(|| Poison::new(PoisonReason::Incomplete, "does not say which execution it takes back"))?;
     ExecutionId::new(text).map_err(|error| out_of_range(&error))
 }
 
@@ -296,7 +296,10 @@ fn identity_of(
     let scope = match profile.execution_scope {
         ExecutionScope::Broker => String::new(),
         ExecutionScope::Account if wire.account_id.is_empty() => {
-            return Err(Poison::new(PoisonReason::Incomplete, "execution names no account, and its id is unique only within one"));
+            return Err(Poison::new(
+                PoisonReason::Incomplete,
+                "execution names no account, and its id is unique only within one",
+            ));
         }
         ExecutionScope::Account => clean(&wire.account_id, FOREIGN_TEXT_LEN_MAX),
     };

@@ -1,7 +1,7 @@
 use super::*;
 use crate::domain::cursor::ReaderPosition;
 use crate::domain::identity::ExecutionScope;
-use crate::domain::reading::{BrokerProfile, read_frame};
+use crate::domain::reading::{BrokerProfile, RawFrame, read_frame};
 use contracts::ids::BrokerId;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
@@ -15,9 +15,8 @@ fn frame(position: Cursor) -> Vec<u8> {
 }
 
 fn reading(position: Cursor) -> Reading {
-    let profile =
-        BrokerProfile { broker: BrokerId::new("alpaca").unwrap(), execution_scope: ExecutionScope::Broker };
-    read_frame(&profile, frame(position))
+    let profile = BrokerProfile { broker: BrokerId::new("alpaca").unwrap(), execution_scope: ExecutionScope::Broker };
+    read_frame(&profile, RawFrame::new(frame(position)))
 }
 
 #[test]

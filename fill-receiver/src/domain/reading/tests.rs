@@ -25,7 +25,7 @@ fn wire(event: &str) -> Value {
 }
 
 fn read(value: &Value) -> Reading {
-    read_frame(&profile(), value.to_string().into_bytes())
+    read_frame(&profile(), RawFrame::new(value.to_string().into_bytes()))
 }
 
 fn reason(value: &Value) -> PoisonReason {
@@ -145,7 +145,9 @@ fn what_cannot_be_understood_is_poison_and_still_shows_its_position() {
     let mut no_id = wire("fill");
     no_id.as_object_mut().unwrap().remove("execution_id");
     assert_eq!(reason(&no_id), PoisonReason::Incomplete);
-    for (field, value) in [("qty", json!("-1")), ("qty", json!("0")), ("price", json!("1.00001")), ("qty", json!("1e9"))] {
+    for (field, value) in
+        [("qty", json!("-1")), ("qty", json!("0")), ("price", json!("1.00001")), ("qty", json!("1e9"))]
+    {
         let mut bad = wire("fill");
         bad[field] = value;
         assert_eq!(reason(&bad), PoisonReason::OutOfRange, "{field}");
@@ -159,21 +161,21 @@ fn what_cannot_be_understood_is_poison_and_still_shows_its_position() {
 fn ids_unique_only_within_an_account_carry_the_account() {
     let by_account = BrokerProfile { execution_scope: ExecutionScope::Account, ..profile() };
     let mut event = wire("fill");
-    let first = read_frame(&by_account, event.to_string().into_bytes()).outcome.unwrap();
+    let first = read_frame(&by_account, RawFrame::new(event.to_string().into_bytes())).outcome.unwrap();
     event["account_id"] = json!("a-2");
-    let second = read_frame(&by_account, event.to_string().into_bytes()).outcome.unwrap();
+    let second = read_frame(&by_account, RawFrame::new(event.to_string().into_bytes())).outcome.unwrap();
     assert_ne!(first.event_id, second.event_id);
     event["account_id"] = Value::Null;
-    let none = read_frame(&by_account, event.to_string().into_bytes()).outcome;
+    let none = read_frame(&by_account, RawFrame::new(event.to_string().into_bytes())).outcome;
     assert_eq!(none.unwrap_err().reason, PoisonReason::Incomplete);
 }
 
 proptest! {
     #[test]
     fn any_bytes_are_read_or_poison_and_always_the_same(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        let first = read_frame(&profile(), bytes.clone());
+        let first = read_frame(&profile(), RawFrame::new(bytes.clone()));
         prop_assert!(first.outcome.is_err());
-        prop_assert_eq!(first, read_frame(&profile(), bytes));
+        prop_assert_eq!(first, read_frame(&profile(), RawFrame::new(bytes)));
     }
 
     #[test]

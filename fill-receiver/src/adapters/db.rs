@@ -1,0 +1,44 @@
+//! The receiver's database.
+//!
+//! Order of locks within a transaction, the same for every writer, so that none waits in a circle:
+//! the stream's row, bytes by hash, broker orders by id (new ones first, then known ones), facts by
+//! event id, parked and suspect rows, and the heads of the event log last.
+
+mod batch;
+mod error;
+mod facts;
+mod orders;
+mod parked;
+mod receive;
+mod records;
+mod stream;
+
+use crate::domain::reading::BrokerProfile;
+use sqlx::PgPool;
+use sqlx::migrate::Migrator;
+use uuid::Uuid;
+
+/// The migrations that this program carries.
+pub static MIGRATOR: Migrator = sqlx::migrate!("../migrations/fill-receiver");
+
+/// The store of one stream.
+#[derive(Debug, Clone)]
+pub struct PgStore {
+    pool: PgPool,
+    profile: BrokerProfile,
+    stream: String,
+    holder: Uuid,
+    lease_ms: i64,
+}
+
+impl PgStore {
+    /// A store over a pool. `holder` names this copy of the process in the lease.
+    #[must_use]
+    pub fn new(pool: PgPool, profile: BrokerProfile, stream: String, holder: Uuid, lease_ms: i64) -> Self {
+        Self { pool, profile, stream, holder, lease_ms }
+    }
+
+    fn broker(&self) -> &str {
+        self.profile.broker.as_str()
+    }
+}

@@ -1,0 +1,175 @@
+//! From understood events to facts, contradictions and log entries, inside one transaction.
+
+use super::error::sorted_log;
+use super::facts::{self, Recorded};
+use super::orders::{self, Settlement};
+use super::parked;
+use crate::application::ports::{StoreError, Stored};
+use crate::domain::binding::Binding;
+use crate::domain::identity::completed_event_id;
+use crate::domain::reading::{BrokerProfile, Poison, RawFrame, ReadEvent, read_frame};
+use contracts::event::{BrokerEvent, Producer};
+use contracts::ids::EventId;
+use platform::eventlog::{self, NewEvent};
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+
+/// An event whose bytes are new.
+#[derive(Debug, Clone)]
+pub(super) struct Fresh {
+    pub(super) event: ReadEvent,
+    pub(super) sha256: [u8; 32],
+    pub(super) position: Option<String>,
+}
+
+/// An event with the binding of its broker order.
+#[derive(Debug)]
+pub(super) struct Bound {
+    pub(super) fresh: Fresh,
+    pub(super) binding: Binding,
+}
+
+/// A frame to park.
+#[derive(Debug)]
+pub(super) struct ToPark {
+    pub(super) sha256: [u8; 32],
+    pub(super) position: Option<String>,
+    pub(super) poison: Poison,
+}
+
+/// A contradiction to record.
+#[derive(Debug)]
+pub(super) struct Suspect {
+    pub(super) reason: &'static str,
+    pub(super) broker_order_id: String,
+    pub(super) event_id: EventId,
+    pub(super) known: String,
+    pub(super) seen: String,
+    pub(super) sha256: [u8; 32],
+}
+
+/// What one transaction is going to write.
+pub(super) struct Writing<'a> {
+    pub(super) profile: &'a BrokerProfile,
+    pub(super) now: OffsetDateTime,
+    /// In order of arrival.
+    pub(super) events: Vec<Fresh>,
+    parked: Vec<ToPark>,
+    suspects: Vec<Suspect>,
+    log: Vec<NewEvent>,
+}
+
+impl<'a> Writing<'a> {
+    pub(super) const fn new(profile: &'a BrokerProfile, now: OffsetDateTime) -> Self {
+        Self { profile, now, events: Vec::new(), parked: Vec::new(), suspects: Vec::new(), log: Vec::new() }
+    }
+
+    pub(super) fn park(&mut self, sha256: [u8; 32], position: Option<String>, poison: Poison) {
+        self.parked.push(ToPark { sha256, position, poison });
+    }
+
+    /// Writes everything. The log comes last: the head rows that it locks are what others wait for.
+    pub(super) async fn write(mut self, conn: &mut PgConnection, stored: &mut Stored) -> Result<(), StoreError> {
+        let events = std::mem::take(&mut self.events);
+        if !events.is_empty() {
+            self.write_events(conn, events, stored).await?;
+        }
+        stored.parked += parked::insert(conn, self.profile, &self.parked, self.now).await?;
+        stored.terms_differ += facts::insert_suspects(conn, self.profile, &self.suspects, self.now).await?;
+        stored.envelopes = eventlog::append(conn, Producer::FillReceiver, self.log).await.map_err(sorted_log)?;
+        Ok(())
+    }
+
+    /// Writes a parked event that is understood now; its bytes are stored. Answers why it still
+    /// cannot be, and then nothing may be committed.
+    pub(super) async fn write_redriven(
+        mut self,
+        conn: &mut PgConnection,
+        stored: &mut Stored,
+    ) -> Result<Option<Poison>, StoreError> {
+        let events = std::mem::take(&mut self.events);
+        self.write_events(conn, events, stored).await?;
+        if let Some(parked) = self.parked.pop() {
+            return Ok(Some(parked.poison));
+        }
+        self.write(conn, stored).await?;
+        Ok(None)
+    }
+
+    async fn write_events(
+        &mut self,
+        conn: &mut PgConnection,
+        events: Vec<Fresh>,
+        stored: &mut Stored,
+    ) -> Result<(), StoreError> {
+        let Settlement { mut bindings, completed, second_orders } =
+            orders::settle(conn, self.profile, &events, self.now).await?;
+        stored.second_orders += second_orders.len() as u64;
+        self.suspects.extend(second_orders);
+        let mut bound = Vec::with_capacity(events.len());
+        for mut fresh in events {
+            let id = &fresh.event.event.broker_order_id;
+            let shown = Binding::of(&self.profile.broker, id, fresh.event.event.broker_client_order_id.as_deref());
+            let binding = bindings.get_mut(id).ok_or_else(|| StoreError::Corrupt(format!("no binding of {id}")))?;
+            match binding.absorb(&shown) {
+                Ok(_) => {
+                    complete(&mut fresh.event.event, binding);
+                    bound.push(Bound { binding: binding.clone(), fresh });
+                }
+                Err(poison) => self.park(fresh.sha256, fresh.position, poison),
+            }
+        }
+        self.log_completed(conn, &completed, stored).await?;
+        let Recorded { inserted, repeated, suspects } = facts::record(conn, self.profile, &bound, self.now).await?;
+        stored.inserted += inserted.len() as u64;
+        stored.repeated += repeated;
+        self.suspects.extend(suspects);
+        for event in bound {
+            // Of two frames of one fact in a batch, the first is the one that was inserted.
+            if inserted.get(&event.fresh.event.event_id) == Some(&event.fresh.sha256) {
+                self.append(event.fresh.event.event_id, &event.binding, &event.fresh.event.event)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Orders that turned out to be ours: what was logged without them is logged again with them.
+    async fn log_completed(
+        &mut self,
+        conn: &mut PgConnection,
+        completed: &[(String, Binding)],
+        stored: &mut Stored,
+    ) -> Result<(), StoreError> {
+        for (broker_order_id, binding) in completed {
+            let Some(order_id) = binding.order_id else { continue };
+            for orphan in facts::adopt_orphans(conn, self.profile, broker_order_id, order_id).await? {
+                match read_frame(self.profile, RawFrame::new(orphan.body)).outcome {
+                    Ok(mut event) => {
+                        complete(&mut event.event, binding);
+                        self.append(completed_event_id(orphan.event_id, order_id), binding, &event.event)?;
+                        stored.completed += 1;
+                    }
+                    // The bytes were an event once: only another version of this program refuses them.
+                    Err(poison) => tracing::error!(
+                        event.id = %orphan.event_id,
+                        detail = poison.detail,
+                        "stored bytes of an orphan can no longer be read; it stays without its order"
+                    ),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, id: EventId, binding: &Binding, event: &BrokerEvent) -> Result<(), StoreError> {
+        let new = NewEvent::of(id, binding.partition, None, binding.order_id, self.now, event).map_err(sorted_log)?;
+        self.log.push(new);
+        Ok(())
+    }
+}
+
+/// Fills in what is known about the event's order from other events.
+fn complete(event: &mut BrokerEvent, binding: &Binding) {
+    event.order_id = binding.order_id;
+    event.broker_client_order_id.clone_from(&binding.client_order_id);
+}

@@ -1,0 +1,173 @@
+//! What operators look at.
+
+use super::PgStore;
+use super::error::sorted;
+use crate::application::ports::{OpenCounts, RecordStore, Settled, StoreError};
+use crate::application::records::{
+    BrokerOrderRecord, FactRecord, LogRecord, ParkedFrame, ParkedRecord, Story, SuspectRecord, UnprovenRecord,
+};
+use crate::domain::reading::ReadEvent;
+use serde_json::value::RawValue;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+/// Most broker orders of one story.
+const STORY_ORDERS_MAX: i64 = 20;
+/// Most rows of each other part of a story.
+const STORY_ROWS_MAX: i64 = 1_000;
+
+impl RecordStore for PgStore {
+    async fn story(&self, key: &str) -> Result<Option<Story>, StoreError> {
+        let broker_orders = self.story_orders(key).await?;
+        if broker_orders.is_empty() {
+            return Ok(None);
+        }
+        let ids: Vec<String> = broker_orders.iter().map(|order| order.broker_order_id.clone()).collect();
+        let facts = self.story_facts(&ids).await?;
+        let events: Vec<Uuid> = facts.iter().map(|fact| fact.event_id).collect();
+        let orders: Vec<Uuid> = broker_orders.iter().filter_map(|order| order.order_id).collect();
+        let log = self.story_log(&events, &orders).await?;
+        let suspects = self.story_suspects(&ids).await?;
+        Ok(Some(Story { broker_orders, facts, log, suspects }))
+    }
+
+    async fn parked(&self, after: i64, limit: i64, settled: bool) -> Result<Vec<ParkedRecord>, StoreError> {
+        self.list_parked(after, limit, settled).await
+    }
+
+    async fn parked_frame(&self, id: i64) -> Result<Option<ParkedFrame>, StoreError> {
+        self.find_parked(id).await
+    }
+
+    async fn settle_parked(&self, id: i64, event: &ReadEvent, now: OffsetDateTime) -> Result<Settled, StoreError> {
+        self.settle(id, event, now).await
+    }
+
+    async fn parked_again(&self, id: i64, detail: &str) -> Result<(), StoreError> {
+        self.parked_in_vain(id, detail).await
+    }
+
+    async fn suspects(&self, after: i64, limit: i64) -> Result<Vec<SuspectRecord>, StoreError> {
+        sqlx::query_as!(
+            SuspectRecord,
+            r#"select id, reason, broker_order_id, event_id, known, seen, encode(raw_sha256, 'hex') as "raw_sha256!",
+                      seen_at
+               from suspects where broker = $1 and id > $2 order by id limit $3"#,
+            self.broker(),
+            after,
+            limit,
+        )
+        .fetch_all(&self.pool)
+        .await
+        .map_err(sorted)
+    }
+
+    async fn unproven(&self, limit: i64) -> Result<Vec<UnprovenRecord>, StoreError> {
+        sqlx::query_as!(
+            UnprovenRecord,
+            "select id, stream, from_cursor, to_cursor, reason, found_at
+             from unproven_ranges where broker = $1 and covered_at is null order by id limit $2",
+            self.broker(),
+            limit,
+        )
+        .fetch_all(&self.pool)
+        .await
+        .map_err(sorted)
+    }
+
+    async fn open_counts(&self) -> Result<OpenCounts, StoreError> {
+        let row = sqlx::query!(
+            r#"select (select count(*) from parked where broker = $1 and settled_at is null) as "parked!",
+                      (select count(*) from suspects where broker = $1) as "suspects!",
+                      (select count(*) from unproven_ranges where broker = $1 and covered_at is null) as "unproven!""#,
+            self.broker(),
+        )
+        .fetch_one(&self.pool)
+        .await
+        .map_err(sorted)?;
+        Ok(OpenCounts { parked: row.parked, suspects: row.suspects, unproven: row.unproven })
+    }
+}
+
+impl PgStore {
+    async fn story_orders(&self, key: &str) -> Result<Vec<BrokerOrderRecord>, StoreError> {
+        sqlx::query_as!(
+            BrokerOrderRecord,
+            "select broker, broker_order_id, client_order_id, order_id, partition, first_seen_at
+             from broker_orders
+             where broker = $1
+               and (broker_order_id = $2
+                    or order_id = $3
+                    or broker_order_id in (
+                        select e.broker_order_id from broker_events e where e.broker = $1 and e.execution_id = $2))
+             order by broker_order_id limit $4",
+            self.broker(),
+            key,
+            Uuid::try_parse(key).ok(),
+            STORY_ORDERS_MAX,
+        )
+        .fetch_all(&self.pool)
+        .await
+        .map_err(sorted)
+    }
+
+    async fn story_facts(&self, broker_orders: &[String]) -> Result<Vec<FactRecord>, StoreError> {
+        sqlx::query_as!(
+            FactRecord,
+            r#"select event_id, broker_order_id, kind, event, execution_id, terms, position, happened_at, stored_at,
+                      encode(raw_sha256, 'hex') as "raw_sha256!"
+               from broker_events where broker = $1 and broker_order_id = any($2)
+               order by position, stored_at limit $3"#,
+            self.broker(),
+            broker_orders,
+            STORY_ROWS_MAX,
+        )
+        .fetch_all(&self.pool)
+        .await
+        .map_err(sorted)
+    }
+
+    async fn story_log(&self, events: &[Uuid], orders: &[Uuid]) -> Result<Vec<LogRecord>, StoreError> {
+        let rows = sqlx::query!(
+            "select partition, seq, event_id, type as kind, order_id, at, payload
+             from event_log where event_id = any($1) or order_id = any($2)
+             order by partition, seq limit $3",
+            events,
+            orders,
+            STORY_ROWS_MAX,
+        )
+        .fetch_all(&self.pool)
+        .await
+        .map_err(sorted)?;
+        rows.into_iter()
+            .map(|row| {
+                let payload = RawValue::from_string(row.payload)
+                    .map_err(|_| StoreError::Corrupt(format!("payload of event {}", row.event_id)))?;
+                Ok(LogRecord {
+                    partition: row.partition,
+                    seq: row.seq,
+                    event_id: row.event_id,
+                    kind: row.kind,
+                    order_id: row.order_id,
+                    at: row.at,
+                    payload,
+                })
+            })
+            .collect()
+    }
+
+    async fn story_suspects(&self, broker_orders: &[String]) -> Result<Vec<SuspectRecord>, StoreError> {
+        sqlx::query_as!(
+            SuspectRecord,
+            r#"select id, reason, broker_order_id, event_id, known, seen, encode(raw_sha256, 'hex') as "raw_sha256!",
+                      seen_at
+               from suspects where broker = $1 and broker_order_id = any($2) order by id limit $3"#,
+            self.broker(),
+            broker_orders,
+            STORY_ROWS_MAX,
+        )
+        .fetch_all(&self.pool)
+        .await
+        .map_err(sorted)
+    }
+}

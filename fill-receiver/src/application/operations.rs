@@ -1,0 +1,105 @@
+//! What operators ask and order.
+
+use super::ports::{RecordStore, Settled, StoreError, Stored};
+use super::receiver::count;
+use super::records::{ParkedRecord, Story, SuspectRecord, UnprovenRecord};
+use crate::domain::reading::{BrokerProfile, RawFrame, read_frame};
+use platform::bus::Publisher;
+use platform::clock::Clock;
+use std::sync::Arc;
+
+/// The operator's side of the receiver.
+pub struct Operations<S> {
+    store: Arc<S>,
+    profile: BrokerProfile,
+    clock: Arc<dyn Clock>,
+    publisher: Publisher,
+}
+
+/// What became of a second try.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Redriven {
+    /// It is an event now.
+    Settled {
+        /// Events that were new. 0 where the fact had come in another way meanwhile.
+        logged: usize,
+    },
+    /// It was settled before.
+    Already,
+    /// There is no such frame.
+    Missing,
+    /// It still cannot become an event.
+    StillPoison {
+        /// Why.
+        detail: String,
+    },
+}
+
+impl<S: RecordStore> Operations<S> {
+    /// Puts the parts together.
+    #[must_use]
+    pub fn new(store: Arc<S>, profile: BrokerProfile, clock: Arc<dyn Clock>, publisher: Publisher) -> Self {
+        Self { store, profile, clock, publisher }
+    }
+
+    /// Everything about the broker orders that a key leads to.
+    ///
+    /// # Errors
+    /// [`StoreError`] from the database.
+    pub async fn story(&self, key: &str) -> Result<Option<Story>, StoreError> {
+        self.store.story(key).await
+    }
+
+    /// Parked frames after an id.
+    ///
+    /// # Errors
+    /// [`StoreError`] from the database.
+    pub async fn parked(&self, after: i64, limit: i64, settled: bool) -> Result<Vec<ParkedRecord>, StoreError> {
+        self.store.parked(after, limit, settled).await
+    }
+
+    /// Contradictions after an id.
+    ///
+    /// # Errors
+    /// [`StoreError`] from the database.
+    pub async fn suspects(&self, after: i64, limit: i64) -> Result<Vec<SuspectRecord>, StoreError> {
+        self.store.suspects(after, limit).await
+    }
+
+    /// Stretches that nobody has proven.
+    ///
+    /// # Errors
+    /// [`StoreError`] from the database.
+    pub async fn unproven(&self, limit: i64) -> Result<Vec<UnprovenRecord>, StoreError> {
+        self.store.unproven(limit).await
+    }
+
+    /// Reads a parked frame again, with what this program understands now.
+    ///
+    /// # Errors
+    /// [`StoreError`] from the database.
+    pub async fn redrive(&self, id: i64) -> Result<Redriven, StoreError> {
+        let Some(frame) = self.store.parked_frame(id).await? else { return Ok(Redriven::Missing) };
+        if frame.settled {
+            return Ok(Redriven::Already);
+        }
+        let detail = match read_frame(&self.profile, RawFrame::new(frame.body)).outcome {
+            Ok(event) => match self.store.settle_parked(id, &event, self.clock.now()).await? {
+                Settled::Stored(stored) => return Ok(self.settled(stored)),
+                Settled::Already => return Ok(Redriven::Already),
+                Settled::Missing => return Ok(Redriven::Missing),
+                Settled::Poison(detail) => detail,
+            },
+            Err(poison) => poison.detail,
+        };
+        self.store.parked_again(id, &detail).await?;
+        Ok(Redriven::StillPoison { detail })
+    }
+
+    fn settled(&self, stored: Stored) -> Redriven {
+        count(&stored);
+        let logged = stored.envelopes.len();
+        self.publisher.committed(stored.envelopes);
+        Redriven::Settled { logged }
+    }
+}

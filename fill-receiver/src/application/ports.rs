@@ -1,0 +1,216 @@
+//! What the application needs from the outside.
+
+use super::records::{ParkedFrame, ParkedRecord, Story, SuspectRecord, UnprovenRecord};
+use crate::domain::cursor::{Cursor, CursorMove};
+use crate::domain::reading::{ReadEvent, Reading};
+use bytes::Bytes;
+use contracts::event::Envelope;
+use futures_util::stream::BoxStream;
+use std::error::Error;
+use std::future::Future;
+use thiserror::Error;
+use time::OffsetDateTime;
+
+/// The error of an adapter, kept as the source of ours.
+pub type Cause = Box<dyn Error + Send + Sync>;
+
+/// Why the store did not do what was asked. In every case the whole transaction is undone, except
+/// that an `Unavailable` commit may have happened: the caller asks again and finds it done.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// The stored cursor is not what this reader last wrote: another reader moved it.
+    #[error("stream cursor was moved by another reader")]
+    CursorLost,
+    /// The database refuses the values themselves. The same values are refused for ever.
+    #[error("database refuses the values")]
+    Refused(#[source] Cause),
+    /// The database cannot be used now.
+    #[error("database is not available")]
+    Unavailable(#[source] Cause),
+    /// The stream's executions were identified in another way before.
+    #[error("stream was read with execution_scope = {stored} before, and is configured with {configured}")]
+    ScopeChanged {
+        /// What the stored events were identified with.
+        stored: String,
+        /// What is configured now.
+        configured: &'static str,
+    },
+    /// A stored row is not what this program writes.
+    #[error("stored row cannot be read: {0}")]
+    Corrupt(String),
+}
+
+/// A stream as stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoredStream {
+    /// The cursor.
+    pub cursor: Cursor,
+    /// When the stream was last known to be whole.
+    pub alive_at: OffsetDateTime,
+}
+
+/// What one transaction did.
+#[derive(Debug, Default)]
+pub struct Stored {
+    /// What was appended to the event log, by partition and sequence.
+    pub envelopes: Vec<Envelope>,
+    /// Frames whose bytes were stored before.
+    pub known_bytes: u64,
+    /// Facts that were known under other bytes.
+    pub repeated: u64,
+    /// Facts that are new.
+    pub inserted: u64,
+    /// Earlier events logged again with the order that they turned out to belong to.
+    pub completed: u64,
+    /// Frames parked.
+    pub parked: u64,
+    /// Known facts that came with other terms.
+    pub terms_differ: u64,
+    /// Second broker orders of one order of ours.
+    pub second_orders: u64,
+}
+
+/// What became of a parked frame.
+#[derive(Debug)]
+pub enum Settled {
+    /// It is an event now, or was one already.
+    Stored(Stored),
+    /// It was settled before.
+    Already,
+    /// There is no such frame.
+    Missing,
+    /// It still cannot become an event.
+    Poison(String),
+}
+
+/// The events, the cursor and the log, in one database.
+pub trait EventStore: Send + Sync + 'static {
+    /// Reads the stream's row, making it with `first` where there is none.
+    fn open_stream(
+        &self,
+        first: Cursor,
+        now: OffsetDateTime,
+    ) -> impl Future<Output = Result<StoredStream, StoreError>> + Send;
+
+    /// Stores frames in one transaction: bytes, facts, log, and the cursor's move. Whoever is not
+    /// the reader of the stream moves no cursor.
+    fn store(
+        &self,
+        readings: &[Reading],
+        moved: Option<CursorMove>,
+        now: OffsetDateTime,
+    ) -> impl Future<Output = Result<Stored, StoreError>> + Send;
+
+    /// Notes that the stream is whole up to now, if the cursor still stands at `cursor`.
+    fn mark_alive(&self, cursor: Cursor, now: OffsetDateTime) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Records a stretch that the broker would not replay, and moves the cursor beyond it.
+    fn record_unproven(
+        &self,
+        moved: CursorMove,
+        range: (Cursor, Cursor),
+        reason: &str,
+        now: OffsetDateTime,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Takes or renews the lease of the stream. False when another copy holds it.
+    fn claim_lease(&self) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// Gives the lease up, if this copy holds it.
+    fn release_lease(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+/// What operators look at and settle.
+pub trait RecordStore: Send + Sync + 'static {
+    /// Everything about the broker orders that an execution id, a broker order id or an order id of
+    /// ours leads to.
+    fn story(&self, key: &str) -> impl Future<Output = Result<Option<Story>, StoreError>> + Send;
+
+    /// Parked frames after an id, oldest first.
+    fn parked(
+        &self,
+        after: i64,
+        limit: i64,
+        settled: bool,
+    ) -> impl Future<Output = Result<Vec<ParkedRecord>, StoreError>> + Send;
+
+    /// One parked frame with its bytes.
+    fn parked_frame(&self, id: i64) -> impl Future<Output = Result<Option<ParkedFrame>, StoreError>> + Send;
+
+    /// Stores the event of a parked frame, without touching any cursor.
+    fn settle_parked(
+        &self,
+        id: i64,
+        event: &ReadEvent,
+        now: OffsetDateTime,
+    ) -> impl Future<Output = Result<Settled, StoreError>> + Send;
+
+    /// Notes that a parked frame was tried again in vain.
+    fn parked_again(&self, id: i64, detail: &str) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Contradictions after an id, oldest first.
+    fn suspects(&self, after: i64, limit: i64) -> impl Future<Output = Result<Vec<SuspectRecord>, StoreError>> + Send;
+
+    /// Stretches that nobody has proven yet, oldest first.
+    fn unproven(&self, limit: i64) -> impl Future<Output = Result<Vec<UnprovenRecord>, StoreError>> + Send;
+
+    /// How many of each are open: parked frames, suspects, unproven stretches.
+    fn open_counts(&self) -> impl Future<Output = Result<OpenCounts, StoreError>> + Send;
+}
+
+/// What waits for a person.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OpenCounts {
+    /// Parked frames.
+    pub parked: i64,
+    /// Suspects.
+    pub suspects: i64,
+    /// Unproven stretches.
+    pub unproven: i64,
+}
+
+/// Why a connection to the broker's stream did not come about.
+#[derive(Debug, Error)]
+pub enum ConnectError {
+    /// The broker does not replay from there (400, 410, 416 or 422).
+    #[error("broker does not replay from there (status {status}): {body}")]
+    ReplayRefused {
+        /// The HTTP status.
+        status: u16,
+        /// The start of what it said.
+        body: String,
+    },
+    /// The broker answered with another status.
+    #[error("broker refused the stream (status {status}): {body}")]
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// The start of what it said.
+        body: String,
+    },
+    /// The answer is no event stream.
+    #[error("answer is not an event stream but {content_type}")]
+    NotAStream {
+        /// The content type.
+        content_type: String,
+    },
+    /// No answer in time.
+    #[error("broker did not answer in time")]
+    Deadline,
+    /// No answer.
+    #[error("could not reach the broker")]
+    Failed(#[source] Cause),
+}
+
+/// The body of an event stream, in the pieces in which it arrives.
+pub type Chunks = BoxStream<'static, Result<Bytes, Cause>>;
+
+/// A broker's event stream.
+pub trait EventSource: Send + Sync + 'static {
+    /// Connects and asks for everything after a position; without an end, or up to one.
+    fn connect(
+        &self,
+        since: Cursor,
+        until: Option<Cursor>,
+    ) -> impl Future<Output = Result<Chunks, ConnectError>> + Send;
+}

@@ -1,0 +1,188 @@
+//! The process, put together.
+
+use crate::adapters::db::{MIGRATOR, PgStore};
+use crate::adapters::http::{self, ReceiverHealth};
+use crate::adapters::sse::{SseClientError, SseSource};
+use crate::application::audit::Audit;
+use crate::application::operations::Operations;
+use crate::application::ports::{EventStore, StoreError};
+use crate::application::receiver::{Receiver, watch_open_counts};
+use crate::application::session::SessionContext;
+use crate::application::status::StreamStatus;
+use crate::config::Settings;
+use crate::domain::seen::SeenFrames;
+use axum::Router;
+use contracts::event::Producer;
+use platform::bus::Publisher;
+use platform::clock::{Clock, IdSource};
+use platform::config::ConfigError;
+use platform::db::{self, DbError};
+use platform::feed;
+use platform::http::{Health, ServerLimits, bind, require_bearer, serve};
+use platform::link::LinkError;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use thiserror::Error;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+/// Why the process does not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The configuration.
+    #[error("configuration is not valid")]
+    Config(#[from] ConfigError),
+    /// The database or its schema.
+    #[error("database cannot be used")]
+    Database(#[from] DbError),
+    /// The stream as stored.
+    #[error("stream cannot be read")]
+    Stream(#[from] StoreError),
+    /// The HTTP client.
+    #[error("broker client cannot be built")]
+    Client(#[from] SseClientError),
+    /// The bus's address.
+    #[error("bus cannot be used")]
+    Bus(#[from] LinkError),
+    /// The operator's port.
+    #[error("could not listen on {addr}")]
+    Listen {
+        /// Where.
+        addr: SocketAddr,
+        /// The system's error.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// Applies the migrations and does nothing else.
+///
+/// # Errors
+/// [`DbError`] from the database.
+pub async fn migrate(settings: &Settings) -> Result<(), DbError> {
+    let pool = db::connect(&settings.database).await?;
+    db::migrate(&pool, &MIGRATOR).await
+}
+
+/// A running receiver.
+pub struct Service {
+    /// Where the operator's port listens.
+    pub ops_addr: SocketAddr,
+    /// What is known about the stream.
+    pub status: Arc<StreamStatus>,
+    done: JoinHandle<Ended>,
+}
+
+impl Service {
+    /// Starts everything. `base` makes the routes that every process serves from its health.
+    ///
+    /// # Errors
+    /// [`StartError`] naming what is missing.
+    pub async fn start(
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+        ids: &dyn IdSource,
+        base: impl FnOnce(Arc<dyn Health>) -> Router,
+        shutdown: CancellationToken,
+    ) -> Result<Self, StartError> {
+        let profile = settings.profile()?;
+        let first = settings.first_cursor(clock.now())?;
+        let source = SseSource::new(settings.sse())?;
+        let pool = db::connect(&settings.database).await?;
+        db::check_migrations(&pool, &MIGRATOR).await?;
+        let lease_ms = i64::try_from(settings.lease.duration_ms).unwrap_or(i64::MAX);
+        let store =
+            Arc::new(PgStore::new(pool.clone(), profile.clone(), settings.stream.name.clone(), ids.uuid(), lease_ms));
+        store.open_stream(first, clock.now()).await?;
+        let addr = settings.http.ops_addr;
+        let listener = bind(addr).await.map_err(|source| StartError::Listen { addr, source })?;
+        let ops_addr = listener.local_addr().map_err(|source| StartError::Listen { addr, source })?;
+        // The bus ends after the receiver, so that the last batch is still published.
+        let bus_end = CancellationToken::new();
+        let (publisher, bus) = Publisher::start(
+            settings.redis.clone(),
+            Producer::FillReceiver,
+            pool.clone(),
+            settings.bus.clone(),
+            bus_end.clone(),
+        )?;
+        let status = Arc::new(StreamStatus::default());
+        let health = Arc::new(ReceiverHealth {
+            status: Arc::clone(&status),
+            clock: Arc::clone(&clock),
+            broker: settings.broker.id.clone(),
+            stream: settings.stream.name.clone(),
+        });
+        let operations =
+            Arc::new(Operations::new(Arc::clone(&store), profile.clone(), Arc::clone(&clock), publisher.clone()));
+        let router = base(health)
+            .merge(feed::router(pool, Producer::FillReceiver, settings.tokens.peer.clone()))
+            .merge(require_bearer(http::router(operations), settings.tokens.ops.clone()));
+        let context = Arc::new(SessionContext {
+            store: Arc::clone(&store),
+            profile,
+            limits: settings.session_limits(),
+            clock,
+            publisher,
+            status: Arc::clone(&status),
+            seen: Mutex::new(SeenFrames::new(settings.stream.seen_events_max)),
+        });
+        let audit = Audit::new(Arc::clone(&context), source.clone(), settings.audit);
+        let receiver = Receiver { context, source, config: settings.round(), first };
+        let mut tasks = JoinSet::new();
+        let end = shutdown.clone();
+        tasks.spawn(async move { receiver.run(end).await });
+        let end = shutdown.clone();
+        tasks.spawn(async move { audit.run(end).await });
+        tasks.spawn(watch_open_counts(store, settings.watch.count_interval_ms, shutdown.clone()));
+        tasks.spawn(serve(listener, router, ServerLimits::default(), shutdown.clone()));
+        let deadline = Duration::from_millis(settings.shutdown.deadline_ms);
+        let done = tokio::spawn(supervise(tasks, bus, bus_end, shutdown, deadline));
+        Ok(Self { ops_addr, status, done })
+    }
+
+    /// Waits for the end, which is bounded after shutdown was asked for.
+    pub async fn ended(self) -> Ended {
+        self.done.await.unwrap_or(Ended::TaskFailed)
+    }
+}
+
+/// How the process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It was asked to.
+    AsAsked,
+    /// A task ended by itself, which none should.
+    TaskFailed,
+}
+
+/// Waits for shutdown, or for a task that ends before it (a panic); then for all, within a deadline.
+async fn supervise(
+    mut tasks: JoinSet<()>,
+    bus: JoinHandle<()>,
+    bus_end: CancellationToken,
+    shutdown: CancellationToken,
+    deadline: Duration,
+) -> Ended {
+    let ended = tokio::select! {
+        biased;
+        () = shutdown.cancelled() => Ended::AsAsked,
+        ended = tasks.join_next() => {
+            tracing::error!(?ended, "a task ended by itself; the process ends");
+            shutdown.cancel();
+            Ended::TaskFailed
+        }
+    };
+    let all = async {
+        while tasks.join_next().await.is_some() {}
+        bus_end.cancel();
+        if let Err(error) = bus.await {
+            tracing::error!(%error, "bus ended badly");
+        }
+    };
+    if tokio::time::timeout(deadline, all).await.is_err() {
+        tracing::warn!("not everything ended in time; what was not committed is replayed at the next start");
+    }
+    ended
+}
