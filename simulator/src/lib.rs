@@ -1,5 +1,6 @@
 //! A broker that fails in every real way, the local stack, drills and load
 
+pub mod drill;
 pub mod stack;
 
 pub mod broker;

@@ -23,6 +23,7 @@ pub use env_file::EnvFile;
 pub use error::StackError;
 pub use layout::{Layout, RunLock};
 pub use name::ProcessName;
+pub(crate) use operator::describe as describe_error;
 pub use operator::{ApiKey, NewAccount, Operator};
 pub use ports::ReservedPort;
 pub use postgres::ensure_database;

@@ -1,0 +1,197 @@
+//! `drill`: failures made on purpose, and the demonstration.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use rust_decimal::Decimal;
+use simulator::drill::exercise::{Exercise, ExerciseOptions};
+use simulator::drill::kill::KillOptions;
+use simulator::drill::load::LoadOptions;
+use simulator::drill::outcome::Outcome;
+use simulator::drill::{burst, demo, kill};
+use simulator::stack::{Announcer, ProcessName};
+
+/// Drills on a private stack. Each ends with one line on the standard output, and exits with 1 when a promise broke.
+#[derive(Parser)]
+struct Arguments {
+    /// The checkout; `.run` and `.data` are in it.
+    #[arg(long, default_value = ".", global = true)]
+    checkout: PathBuf,
+    /// One seed, one story, as far as processes that are killed allow it.
+    #[arg(long, default_value_t = 1, global = true)]
+    seed: u64,
+    /// Leaves the simulated broker without faults.
+    #[arg(long, global = true)]
+    no_faults: bool,
+    /// How long the end may take until all is quiet.
+    #[arg(long, default_value_t = 180, global = true)]
+    settle_limit_s: u64,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// A few hundred orders, each engine process killed once, a table and a comparison.
+    Demo {
+        /// How many orders.
+        #[arg(long, default_value_t = 300)]
+        orders: usize,
+    },
+    /// SIGKILL at random moments under load.
+    Kill {
+        /// order-server, broker-gateway, fill-receiver, broker-sim, postgres, or `all` for any engine process.
+        #[arg(long, default_value = "all")]
+        process: String,
+        /// How often.
+        #[arg(long, default_value_t = 50)]
+        times: u32,
+        /// Stops Redis for 30 seconds meanwhile and starts it empty.
+        #[arg(long)]
+        redis: bool,
+    },
+    /// Redis stopped for 30 seconds under load and started again empty.
+    Redis,
+    /// Twenty concurrent spenders of one balance while Redis is down.
+    Overspend,
+    /// The same client order posted 100 times at once.
+    Duplicate,
+    /// Clients that hang up in the middle.
+    Hangup,
+}
+
+impl Command {
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Demo { .. } => "demo",
+            Self::Kill { .. } => "kill",
+            Self::Redis => "redis",
+            Self::Overspend => "overspend",
+            Self::Duplicate => "duplicate",
+            Self::Hangup => "hangup",
+        }
+    }
+
+    /// The deposits of the customers: some rich, one that cannot pay much.
+    fn deposits(&self) -> Vec<Decimal> {
+        match self {
+            Self::Demo { .. } | Self::Kill { .. } | Self::Redis => {
+                [250_000, 250_000, 250_000, 250_000, 1_000_000, 2_000].map(Decimal::from).to_vec()
+            }
+            Self::Overspend | Self::Duplicate | Self::Hangup => vec![Decimal::from(100_000)],
+        }
+    }
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(arguments).await {
+        Ok(code) => code,
+        Err(error) => {
+            let _gone = writeln!(std::io::stderr(), "drill: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let checkout = std::fs::canonicalize(&arguments.checkout).context("the checkout cannot be used")?;
+    let bin = std::env::current_exe()?.parent().map(PathBuf::from).context("the program has no folder")?;
+    let name = arguments.command.name();
+    let demo = matches!(arguments.command, Command::Demo { .. });
+    let started = Instant::now();
+    let options = ExerciseOptions {
+        checkout,
+        instance: name.to_owned(),
+        bin,
+        seed: arguments.seed,
+        faults: !arguments.no_faults,
+        deposits: arguments.command.deposits(),
+        announce: announcer(demo),
+    };
+    let exercise = Box::pin(Exercise::start(options)).await?;
+    let result = Box::pin(perform(&exercise, &arguments)).await;
+    exercise.stack.shutdown().await;
+    let (mut outcome, table) = result?;
+    outcome.note("seed", arguments.seed);
+    outcome.note("seconds", started.elapsed().as_secs());
+    if demo {
+        finish_demo(&outcome, &table);
+    } else {
+        say(&outcome.line(name));
+    }
+    Ok(if outcome.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn perform(exercise: &Exercise, arguments: &Arguments) -> anyhow::Result<(Outcome, String)> {
+    let settle = Duration::from_secs(arguments.settle_limit_s);
+    let load = LoadOptions {
+        seed: arguments.seed,
+        workers: 2,
+        orders_max: None,
+        pause_max_ms: 100,
+        shares_max: 20,
+        answer_limit: Duration::from_secs(60),
+    };
+    let outcome = match &arguments.command {
+        Command::Demo { orders } => {
+            let load = LoadOptions { orders_max: Some(*orders), ..load };
+            return Ok(demo::run(exercise, load, settle).await?);
+        }
+        Command::Kill { process, times, redis } => {
+            let processes = if process == "all" { ProcessName::ENGINE.to_vec() } else { vec![process.parse()?] };
+            let options = KillOptions {
+                processes,
+                times: *times,
+                redis: *redis,
+                seed: arguments.seed,
+                load,
+                settle_limit: settle,
+            };
+            let mut outcome = kill::run(exercise, &options).await?;
+            outcome.note("process", process.as_str());
+            outcome
+        }
+        Command::Redis => kill::run_redis(exercise, load, settle).await?,
+        Command::Overspend => burst::overspend(exercise, settle).await?,
+        Command::Duplicate => burst::duplicate(exercise, settle).await?,
+        Command::Hangup => burst::hang_up(exercise, settle).await?,
+    };
+    Ok((outcome, String::new()))
+}
+
+fn finish_demo(outcome: &Outcome, table: &str) {
+    say(&format!("\n{table}"));
+    for violation in outcome.violations() {
+        say(&violation.to_string());
+    }
+    let tally = outcome.tally();
+    let word = if outcome.is_ok() { "ok" } else { "FAILED" };
+    say(&format!(
+        "demo {word}: orders={} filled={} canceled={} rejected={} lost={} duplicated={}",
+        tally.orders, tally.filled, tally.canceled, tally.rejected, tally.lost, tally.duplicated
+    ));
+}
+
+/// The demonstration tells its story; a drill keeps the standard output for its one line.
+fn announcer(demo: bool) -> Announcer {
+    let started = Instant::now();
+    Arc::new(move |text| {
+        let line = format!("[{:>3} s] {text}", started.elapsed().as_secs());
+        if demo {
+            say(&line);
+        } else {
+            let _gone = writeln!(std::io::stderr(), "{line}");
+        }
+    })
+}
+
+fn say(text: &str) {
+    let _gone = writeln!(std::io::stdout(), "{text}");
+}

@@ -1,0 +1,201 @@
+//! A private stack with customers, and the way to its final comparison.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rust_decimal::Decimal;
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+
+use super::check::{AccountView, Kind, Verdict, compare};
+use super::load::Posted;
+use super::oracle::broker_orders;
+use super::trader::Trader;
+use crate::stack::{
+    Announcer, GivenServers, Layout, MarketHours, ProcessName, Stack, StackError, StackOptions, describe_error,
+};
+
+/// The pause between two looks at whether the system is at rest.
+const LOOK_PAUSE: Duration = Duration::from_millis(500);
+/// How long a clean comparison must stay clean: what comes twice may come late.
+const STAY_CLEAN: Duration = Duration::from_secs(3);
+/// Between two cancel rounds, so that a cancel under way is not asked for all the time.
+const CANCEL_PAUSE: Duration = Duration::from_secs(2);
+
+/// How an exercise is set up.
+pub struct ExerciseOptions {
+    /// The checkout that holds the run folders.
+    pub checkout: PathBuf,
+    /// The name of this exercise's run folder.
+    pub instance: String,
+    /// The folder of the service binaries.
+    pub bin: PathBuf,
+    /// The seed of the simulated broker and of the customers.
+    pub seed: u64,
+    /// Whether the broker makes mistakes.
+    pub faults: bool,
+    /// The deposit of each customer in US dollars.
+    pub deposits: Vec<Decimal>,
+    /// Where to say what happens.
+    pub announce: Announcer,
+}
+
+/// A running stack with customers.
+pub struct Exercise {
+    /// The stack.
+    pub stack: Stack,
+    /// The customers.
+    pub traders: Vec<Trader>,
+    announce: Announcer,
+}
+
+impl Exercise {
+    /// Starts the stack and opens the accounts.
+    ///
+    /// # Errors
+    /// When anything does not start.
+    pub async fn start(options: ExerciseOptions) -> Result<Self, StackError> {
+        let stack = Stack::start(StackOptions {
+            layout: Layout::of_checkout(&options.checkout, &options.instance),
+            bin: options.bin,
+            keep: false,
+            market_hours: MarketHours::Always,
+            seed: options.seed,
+            // Always its own: it wipes them, and stops them.
+            given: GivenServers::default(),
+            extra: BTreeMap::new(),
+            announce: options.announce.clone(),
+        })
+        .await?;
+        let mut traders = Vec::with_capacity(options.deposits.len());
+        for (index, deposit) in options.deposits.into_iter().enumerate() {
+            let opened = stack.operator().open_account(&deposit.to_string(), &format!("drill-{index}")).await?;
+            let base_url = stack.addresses().order_api.clone();
+            traders.push(Trader::new(index, deposit, opened.1, base_url, stack.http().clone()));
+        }
+        let exercise = Self { stack, traders, announce: options.announce };
+        if options.faults {
+            exercise.configure_broker(&broker_faults()).await?;
+        }
+        Ok(exercise)
+    }
+
+    /// Says what happens.
+    pub fn say(&self, text: &str) {
+        (self.announce)(text);
+    }
+
+    /// Changes how the simulated broker behaves.
+    ///
+    /// # Errors
+    /// When the broker refuses or cannot be reached.
+    pub async fn configure_broker(&self, change: &Value) -> Result<(), StackError> {
+        let failed = |why: String| StackError::Operator { call: "PUT /sim/v1/config".to_owned(), why };
+        let url = format!("{}/sim/v1/config", self.stack.addresses().sim);
+        let answer = self.stack.http().put(url).json(change).send().await;
+        let answer = answer.map_err(|error| failed(describe_error(&error)))?;
+        if answer.status().is_success() {
+            return Ok(());
+        }
+        Err(failed(format!("{}: {}", answer.status(), answer.text().await.unwrap_or_default())))
+    }
+
+    /// Kills a process and starts it again after a while, without waiting for it.
+    ///
+    /// # Errors
+    /// When it is not running, or cannot be started.
+    pub async fn kill_and_restart(&self, name: ProcessName, dead_for: Duration) -> Result<(), StackError> {
+        self.stack.kill(name).await?;
+        sleep(dead_for).await;
+        self.stack.restart(name).await.map(drop)
+    }
+
+    /// Cancels what is open, waits until everything is at rest, and compares. At the limit it tells what is wrong then.
+    ///
+    /// # Errors
+    /// When the order API or the oracle could not be read until the limit.
+    pub async fn settle(&self, posted: &Posted, limit: Duration) -> Result<Verdict, String> {
+        let until = Instant::now() + limit;
+        let mut cancel_at = Instant::now();
+        let mut clean_since: Option<Instant> = None;
+        let mut said = Instant::now();
+        loop {
+            if Instant::now() >= cancel_at {
+                self.cancel_open().await;
+                cancel_at = Instant::now() + CANCEL_PAUSE;
+            }
+            let verdict = self.compare_now(posted).await;
+            let late = Instant::now() > until;
+            match verdict {
+                Ok(verdict) if verdict.is_clean() => {
+                    let since = *clean_since.get_or_insert_with(Instant::now);
+                    if since.elapsed() >= STAY_CLEAN {
+                        return Ok(verdict);
+                    }
+                }
+                Ok(verdict) if late => return Ok(verdict),
+                Err(error) if late => return Err(error),
+                Ok(verdict) => {
+                    clean_since = None;
+                    if said.elapsed() >= STAY_CLEAN {
+                        let open = verdict.violations.iter().filter(|found| found.kind == Kind::Unsettled).count();
+                        self.say(&format!("waiting until all is quiet: {open} orders are not finished"));
+                        said = Instant::now();
+                    }
+                }
+                Err(_) => clean_since = None,
+            }
+            sleep(LOOK_PAUSE).await;
+        }
+    }
+
+    /// Collects what everybody sees, once, and compares it.
+    ///
+    /// # Errors
+    /// When the order API or the oracle cannot be read.
+    pub async fn compare_now(&self, posted: &Posted) -> Result<Verdict, String> {
+        Ok(compare(&self.views(posted).await?, &broker_orders(self.stack.http(), &self.stack.addresses().sim).await?))
+    }
+
+    /// What each customer sees now.
+    ///
+    /// # Errors
+    /// When the order API cannot be read.
+    pub async fn views(&self, posted: &Posted) -> Result<Vec<AccountView>, String> {
+        let mut views = Vec::with_capacity(self.traders.len());
+        for trader in &self.traders {
+            let own = posted.iter().filter(|(index, _, _)| *index == trader.index);
+            views.push(AccountView {
+                deposit: trader.deposit,
+                posted: own.map(|(_, order, placed)| (order.clone(), placed.clone())).collect(),
+                orders: trader.orders().await?,
+                account: trader.account().await?,
+                positions: trader.positions().await?,
+            });
+        }
+        Ok(views)
+    }
+
+    async fn cancel_open(&self) {
+        for trader in &self.traders {
+            for order in trader.open_orders().await.unwrap_or_default() {
+                let _taken = trader.cancel(order.id).await;
+            }
+        }
+    }
+}
+
+/// Mistakes of a real broker that end without a person: lost replies, errors after the effect, fills that come twice,
+/// early or out of order, a stream that breaks off.
+fn broker_faults() -> Value {
+    json!({
+        "submit": {
+            "drop_reply": "0.02", "error_after_effect": "0.02", "slow_reply": "0.02", "half_body": "0.01",
+            "duplicate_fill": "0.05", "fill_before_ack": "0.05", "identical_partials": "0.05",
+            "reorder_events": "0.05", "lost_event": "0.01", "foreign_order": "0.01"
+        },
+        "cancel": {"drop_reply": "0.02", "fill_after_cancel": "0.1", "cancel_refused": "0.05"},
+        "stream": {"stream_reset": "0.002"}
+    })
+}

@@ -1,0 +1,118 @@
+//! Processes killed at seeded random moments under load.
+
+use std::time::Duration;
+
+use rand::seq::IndexedRandom;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use tokio::time::sleep;
+
+use super::exercise::Exercise;
+use super::load::{Load, LoadOptions};
+use super::outcome::Outcome;
+use crate::stack::{ProcessName, StackError};
+
+/// Between two kills, so that one also strikes a process that is still starting.
+const BETWEEN_MAX_MS: u64 = 1_500;
+/// From a kill to the start of the next process.
+const DEAD_MAX_MS: u64 = 600;
+/// How long Redis stays away.
+const REDIS_AWAY: Duration = Duration::from_secs(30);
+/// One kill in this many waits until the process is ready again, so that work is always done in between.
+const READY_EVERY: u32 = 3;
+
+/// How a kill drill goes.
+#[derive(Clone, Debug)]
+pub struct KillOptions {
+    /// Which processes are killed, one of them each time.
+    pub processes: Vec<ProcessName>,
+    /// How often.
+    pub times: u32,
+    /// Whether Redis is stopped for a while as well.
+    pub redis: bool,
+    /// The seed of the moments.
+    pub seed: u64,
+    /// The load meanwhile.
+    pub load: LoadOptions,
+    /// How long the end may take until all is quiet.
+    pub settle_limit: Duration,
+}
+
+/// Kills, starts again, and compares at the end.
+///
+/// # Errors
+/// When a process cannot be killed or started.
+pub async fn run(exercise: &Exercise, options: &KillOptions) -> Result<Outcome, StackError> {
+    let load = Load::start(&exercise.traders, options.load);
+    let kills = kill_all(exercise, options, &load);
+    let redis = async { if options.redis { redis_away(exercise, &load).await.map(Some) } else { Ok(None) } };
+    let (kills, redis) = tokio::join!(kills, redis);
+    kills?;
+    let accepted_without_redis = redis?;
+    load.stop();
+    let progress = load.progress().clone();
+    let posted = load.finish().await;
+    let settled = exercise.settle(&posted, options.settle_limit).await;
+    let mut outcome = Outcome::of(settled);
+    outcome.note("retried", progress.retried());
+    outcome.note("times", options.times);
+    if let Some(accepted) = accepted_without_redis {
+        outcome.note("accepted_without_redis", accepted);
+        outcome.require(accepted > 0, "no order was accepted while Redis was away");
+    }
+    Ok(outcome)
+}
+
+async fn kill_all(exercise: &Exercise, options: &KillOptions, load: &Load) -> Result<(), StackError> {
+    let mut rng = ChaCha8Rng::seed_from_u64(options.seed);
+    for round in 1..=options.times {
+        sleep(Duration::from_millis(rng.random_range(0..=BETWEEN_MAX_MS))).await;
+        let Some(name) = options.processes.choose(&mut rng).copied() else { return Ok(()) };
+        exercise.kill_and_restart(name, Duration::from_millis(rng.random_range(0..=DEAD_MAX_MS))).await?;
+        if round % READY_EVERY == 0 {
+            exercise.stack.wait_ready(name).await?;
+        }
+        let (answered, accepted) = (load.progress().answered(), load.progress().accepted());
+        exercise.say(&format!(
+            "kill {round} of {}: {name}; {answered} orders answered, {accepted} accepted",
+            options.times
+        ));
+    }
+    for name in &options.processes {
+        exercise.stack.wait_ready(*name).await?;
+    }
+    Ok(())
+}
+
+/// Stops Redis for a while and starts it empty; tells how many orders were accepted meanwhile.
+///
+/// # Errors
+/// When Redis cannot be stopped or started.
+pub async fn redis_away(exercise: &Exercise, load: &Load) -> Result<usize, StackError> {
+    sleep(Duration::from_secs(2)).await;
+    exercise.stack.stop(ProcessName::Redis).await?;
+    exercise.say(&format!("Redis is away for {} s", REDIS_AWAY.as_secs()));
+    let before = load.progress().accepted();
+    sleep(REDIS_AWAY).await;
+    let accepted = load.progress().accepted() - before;
+    exercise.say(&format!("{accepted} orders were accepted without Redis"));
+    exercise.stack.restart(ProcessName::Redis).await?;
+    exercise.stack.wait_ready(ProcessName::Redis).await?;
+    Ok(accepted)
+}
+
+/// Redis stopped under load and started again empty, with no process killed.
+///
+/// # Errors
+/// When Redis cannot be stopped or started.
+pub async fn run_redis(exercise: &Exercise, load: LoadOptions, settle_limit: Duration) -> Result<Outcome, StackError> {
+    let load = Load::start(&exercise.traders, load);
+    let accepted = redis_away(exercise, &load).await?;
+    sleep(Duration::from_secs(2)).await;
+    load.stop();
+    let posted = load.finish().await;
+    let mut outcome = Outcome::of(exercise.settle(&posted, settle_limit).await);
+    outcome.note("accepted_without_redis", accepted);
+    outcome.require(accepted > 0, "no order was accepted while Redis was away");
+    Ok(outcome)
+}

@@ -1,0 +1,15 @@
+//! Drills: failures made on purpose, under load, and the proof that nothing was lost or doubled.
+//!
+//! A drill starts a private stack, lets customers trade over the real order API, breaks something, waits until all is
+//! quiet, and compares what the customers were told with what the simulated broker really did.
+
+pub mod burst;
+pub mod check;
+pub mod demo;
+pub mod exercise;
+pub mod kill;
+pub mod load;
+pub mod market;
+pub mod oracle;
+pub mod outcome;
+pub mod trader;
