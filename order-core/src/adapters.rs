@@ -1,8 +1,7 @@
-//! The edges of the process: the order API, the operator port, the database, the poll of reference
-//! data. Nothing here decides anything about money.
+//! Where the use cases meet HTTP, the database, Redis and the other processes.
 
-pub mod health;
+pub mod db;
 pub mod http;
-pub mod ops;
-pub mod reference;
+pub mod locks;
 pub mod secrets;
+pub mod sink;

@@ -99,6 +99,18 @@ impl<S: Send + Sync> FromRequestParts<S> for QueryParams {
     }
 }
 
+/// The variable part of a path. One that is no text names nothing.
+struct PathName(String);
+
+impl<S: Send + Sync> FromRequestParts<S> for PathName {
+    type Rejection = ApiFailure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiFailure> {
+        let name = axum::extract::Path::<String>::from_request_parts(parts, state).await;
+        name.map(|name| Self(name.0)).map_err(|_| not_found("path", "it is not UTF-8"))
+    }
+}
+
 /// Longest part of a path that an error repeats.
 const NAME_LEN_SHOWN: usize = 64;
 

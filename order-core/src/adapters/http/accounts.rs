@@ -3,10 +3,10 @@
 use super::auth::Caller;
 use super::entity::Valued;
 use super::failure::ApiFailure;
-use super::{ApiState, entity, not_found};
+use super::{ApiState, PathName, entity, not_found};
 use crate::application::query::PositionView;
 use crate::application::reference::Reference;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::{Extension, Json};
 use contracts::alpaca::{AccountEntity, PositionEntity};
 
@@ -35,7 +35,7 @@ pub(super) async fn positions(
 pub(super) async fn position(
     State(state): State<ApiState>,
     Extension(caller): Extension<Caller>,
-    Path(name): Path<String>,
+    PathName(name): PathName,
 ) -> Result<Json<PositionEntity>, ApiFailure> {
     let positions = state.queries.positions(caller.account_id).await?;
     let id = name.parse().ok();

@@ -2,9 +2,9 @@
 
 use super::failure::ApiFailure;
 use super::fields::FieldError;
-use super::{ApiState, QueryParams, entity, not_found};
+use super::{ApiState, PathName, QueryParams, entity, not_found};
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use contracts::Symbol;
 use contracts::alpaca::AssetEntity;
 
@@ -31,7 +31,7 @@ pub(super) async fn list(
 /// `GET /v2/assets/{symbol_or_id}`.
 pub(super) async fn one(
     State(state): State<ApiState>,
-    Path(name): Path<String>,
+    PathName(name): PathName,
 ) -> Result<Json<AssetEntity>, ApiFailure> {
     let assets = state.reference.assets();
     let by_symbol = Symbol::new(name.as_str()).ok().and_then(|symbol| assets.get(&symbol));

@@ -187,10 +187,7 @@ mod tests {
         assert_eq!(read(&[]), None);
         assert_eq!(read(&[("apca-api-key-id", "k")]), None);
         assert_eq!(read(&[("apca-api-secret-key", "s"), ("authorization", "Basic azpzOnQ=")]), None);
-        assert_eq!(
-            read(&[("apca-api-key-id", "k"), ("apca-api-key-id", "j"), ("apca-api-secret-key", "s")]),
-            None
-        );
+        assert_eq!(read(&[("apca-api-key-id", "k"), ("apca-api-key-id", "j"), ("apca-api-secret-key", "s")]), None);
         assert_eq!(read(&[("apca-api-key-id", ""), ("apca-api-secret-key", "s")]), None);
     }
 }

@@ -106,8 +106,7 @@ pub fn require_json(headers: &HeaderMap) -> Result<(), BodyError> {
 mod tests {
     use super::*;
 
-    const LIMITS: BodyLimits =
-        BodyLimits { len_max: 8, drained_len_max: 32, read_timeout: Duration::from_secs(5) };
+    const LIMITS: BodyLimits = BodyLimits { len_max: 8, drained_len_max: 32, read_timeout: Duration::from_secs(5) };
 
     fn chunks(len: usize) -> Body {
         let parts = (0..len).map(|_| Ok::<_, std::io::Error>(Bytes::from_static(b"abcd")));

@@ -19,7 +19,7 @@ use serde_json::{Map, Value, json};
 use thiserror::Error;
 
 /// Says that an answer was given before, to the same request.
-pub const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+pub(super) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
 /// How long a client should wait before it sends what was not taken again.
 const RETRY_AFTER_S: &str = "1";
@@ -132,9 +132,7 @@ fn command_answer(error: &CommandError) -> (StatusCode, u32) {
             let (status, code) = refusal.answer();
             (StatusCode::from_u16(status).unwrap_or(StatusCode::UNPROCESSABLE_ENTITY), code)
         }
-        CommandError::NotTaken { .. } | CommandError::Store(_) => {
-            (StatusCode::SERVICE_UNAVAILABLE, codes::UNAVAILABLE)
-        }
+        CommandError::NotTaken { .. } | CommandError::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, codes::UNAVAILABLE),
         CommandError::Unknown { .. } => (StatusCode::INTERNAL_SERVER_ERROR, codes::INTERNAL),
         CommandError::ReferenceConflict => (StatusCode::CONFLICT, own_codes::CONFLICT),
         CommandError::CurrencyMismatch => (StatusCode::UNPROCESSABLE_ENTITY, codes::INVALID_REQUEST),
@@ -267,7 +265,10 @@ mod tests {
     #[test]
     fn too_few_shares_are_explained_in_the_fields_of_the_dialect() {
         let body = ApiFailure::from(CommandError::Refused(refusals().remove(5))).body();
-        assert_eq!((&body["existing_qty"], &body["held_for_orders"], &body["available"]), (&json!("10"), &json!("2"), &json!("8")));
+        assert_eq!(
+            (&body["existing_qty"], &body["held_for_orders"], &body["available"]),
+            (&json!("10"), &json!("2"), &json!("8"))
+        );
         assert_eq!((&body["code"], &body["symbol"]), (&json!(40_310_000), &json!("AAPL")));
     }
 }

@@ -41,11 +41,7 @@ impl FieldError {
     /// A rule of form.
     #[must_use]
     pub fn new(field: &str, problem: impl fmt::Display) -> Self {
-        Self {
-            field: field.to_owned(),
-            problem: problem.to_string(),
-            code: contracts::alpaca::codes::INVALID_REQUEST,
-        }
+        Self { field: field.to_owned(), problem: problem.to_string(), code: contracts::alpaca::codes::INVALID_REQUEST }
     }
 
     /// A rule of business, such as the tick of prices.

@@ -76,8 +76,7 @@ fn refuse_unsupported(fields: &Fields<'_>) -> Result<(), FieldError> {
 }
 
 fn terms(fields: &Fields<'_>) -> Result<OrderTerms, FieldError> {
-    let symbol =
-        Symbol::new(fields.required_text("symbol")?).map_err(|_| FieldError::new("symbol", SYMBOL_PROBLEM))?;
+    let symbol = Symbol::new(fields.required_text("symbol")?).map_err(|_| FieldError::new("symbol", SYMBOL_PROBLEM))?;
     let side: Side = word(fields, "side", "must be buy or sell")?;
     let order_type: OrderType = word(fields, "type", "must be market or limit")?;
     let time_in_force: TimeInForce = word(fields, "time_in_force", "must be day or gtc")?;
@@ -188,9 +187,16 @@ mod tests {
     #[test]
     fn explicit_nulls_and_unknown_fields_mean_nothing() {
         let mut body = base();
-        for name in
-            ["notional", "stop_price", "trail_price", "trail_percent", "take_profit", "stop_loss", "legs", "order_class"]
-        {
+        for name in [
+            "notional",
+            "stop_price",
+            "trail_price",
+            "trail_percent",
+            "take_profit",
+            "stop_loss",
+            "legs",
+            "order_class",
+        ] {
             body[name] = Value::Null;
         }
         body["client_order_id"] = Value::Null;
@@ -243,9 +249,25 @@ mod tests {
     #[test]
     fn bad_quantities_and_prices_are_refused_by_name() {
         let numbers = [
-            json!("0"), json!(0), json!("-1"), json!(-1), json!("NaN"), json!("Infinity"), json!("abc"), json!(""),
-            json!("1,5"), json!("1_0"), json!("0x1"), json!("1e400"), json!("1000000000"), json!("0.1234567891"),
-            json!(true), json!([1]), json!({"a": 1}), json!("1\u{0}"), json!("9".repeat(100)),
+            json!("0"),
+            json!(0),
+            json!("-1"),
+            json!(-1),
+            json!("NaN"),
+            json!("Infinity"),
+            json!("abc"),
+            json!(""),
+            json!("1,5"),
+            json!("1_0"),
+            json!("0x1"),
+            json!("1e400"),
+            json!("1000000000"),
+            json!("0.1234567891"),
+            json!(true),
+            json!([1]),
+            json!({"a": 1}),
+            json!("1\u{0}"),
+            json!("9".repeat(100)),
         ];
         for name in ["qty", "limit_price"] {
             for number in &numbers {

@@ -96,8 +96,13 @@ mod tests {
     #[test]
     fn every_filter_is_read() {
         let filter = parsed(&[
-            ("status", "all"), ("limit", "500"), ("direction", "asc"), ("side", "sell"), ("symbols", "AAPL,BRK.B"),
-            ("after", "2026-07-01T00:00:00+00:00"), ("until", "2026-07-02"),
+            ("status", "all"),
+            ("limit", "500"),
+            ("direction", "asc"),
+            ("side", "sell"),
+            ("symbols", "AAPL,BRK.B"),
+            ("after", "2026-07-01T00:00:00+00:00"),
+            ("until", "2026-07-02"),
         ]);
         let filter = filter.unwrap().unwrap();
         assert_eq!((filter.limit, filter.ascending, filter.side), (500, true, Some(Side::Sell)));
@@ -110,9 +115,17 @@ mod tests {
     fn values_out_of_range_are_refused_by_name() {
         let id = "61e69015-8549-4bfd-b9c3-01e75843f47d";
         let cases: [&[(&str, &str)]; 11] = [
-            &[("limit", "0")], &[("limit", "501")], &[("limit", "-1")], &[("limit", "ten")], &[("status", "done")],
-            &[("direction", "up")], &[("side", "both")], &[("after", "yesterday")], &[("before_order_id", "1")],
-            &[("before_order_id", id), ("after_order_id", id)], &[("after", "2026-07-01"), ("after_order_id", id)],
+            &[("limit", "0")],
+            &[("limit", "501")],
+            &[("limit", "-1")],
+            &[("limit", "ten")],
+            &[("status", "done")],
+            &[("direction", "up")],
+            &[("side", "both")],
+            &[("after", "yesterday")],
+            &[("before_order_id", "1")],
+            &[("before_order_id", id), ("after_order_id", id)],
+            &[("after", "2026-07-01"), ("after_order_id", id)],
         ];
         for case in cases {
             let error = parsed(case).unwrap_err();

@@ -4,12 +4,12 @@ use super::auth::Caller;
 use super::body::require_json;
 use super::failure::{ApiFailure, REPLAYED};
 use super::fields::FieldError;
-use super::{ApiState, QueryParams, entity, not_found, order_body, order_list};
+use super::{ApiState, PathName, QueryParams, entity, not_found, order_body, order_list};
 use crate::application::command::{CommandError, PlaceOrder};
 use crate::application::query::{OrderFilter, OrderScope};
 use crate::domain::refusal::Refusal;
 use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
@@ -78,7 +78,7 @@ pub(super) async fn list(
 pub(super) async fn one(
     State(state): State<ApiState>,
     Extension(caller): Extension<Caller>,
-    Path(order_id): Path<String>,
+    PathName(order_id): PathName,
 ) -> Result<Json<OrderEntity>, ApiFailure> {
     find(&state, caller.account_id, read_id(&order_id)?).await.map(Json)
 }
@@ -102,7 +102,7 @@ pub(super) async fn by_client_id(
 pub(super) async fn cancel(
     State(state): State<ApiState>,
     Extension(caller): Extension<Caller>,
-    Path(order_id): Path<String>,
+    PathName(order_id): PathName,
 ) -> Result<StatusCode, ApiFailure> {
     state.commands.cancel(caller.account_id, read_id(&order_id)?).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -119,13 +119,18 @@ pub(super) async fn cancel_all(
         let page = state.queries.orders(caller.account_id, &open_after(after_order_id)).await?;
         let Some(last) = page.last() else { break };
         after_order_id = Some(last.id);
-        let cancels = page.iter().map(|order| cancel_row(&state, caller.account_id, order.id));
-        rows.extend(stream::iter(cancels).buffered(CANCELS_AT_ONCE).filter_map(std::future::ready).collect::<Vec<_>>().await);
+        let ids: Vec<OrderId> = page.iter().map(|order| order.id).collect();
+        rows.extend(cancel_each(&state, caller.account_id, ids).await);
         if i64::try_from(page.len()).unwrap_or(i64::MAX) < order_list::LIMIT_MAX {
             break;
         }
     }
     Ok((StatusCode::MULTI_STATUS, Json(rows)).into_response())
+}
+
+async fn cancel_each(state: &ApiState, account: AccountId, orders: Vec<OrderId>) -> Vec<Value> {
+    let cancels = stream::iter(orders).map(|order| cancel_row(state.clone(), account, order));
+    cancels.buffered(CANCELS_AT_ONCE).filter_map(std::future::ready).collect().await
 }
 
 fn open_after(after_order_id: Option<OrderId>) -> OrderFilter {
@@ -143,7 +148,7 @@ fn open_after(after_order_id: Option<OrderId>) -> OrderFilter {
 }
 
 /// None for an order that ended after it was listed as open: it need not be cancelled.
-async fn cancel_row(state: &ApiState, account: AccountId, order: OrderId) -> Option<Value> {
+async fn cancel_row(state: ApiState, account: AccountId, order: OrderId) -> Option<Value> {
     match state.commands.cancel(account, order).await {
         Ok(()) => Some(json!({"id": order, "status": 200})),
         Err(CommandError::Refused(Refusal::NotCancelable { .. })) => None,

@@ -86,7 +86,12 @@ mod tests {
 
     #[test]
     fn times_are_read_with_any_offset_even_when_the_plus_was_not_escaped() {
-        for text in ["2026-07-01T12:00:00Z", "2026-07-01T08:00:00-04:00", "2026-07-01T12:00:00.000+00:00", "2026-07-01T12:00:00 00:00"] {
+        for text in [
+            "2026-07-01T12:00:00Z",
+            "2026-07-01T08:00:00-04:00",
+            "2026-07-01T12:00:00.000+00:00",
+            "2026-07-01T12:00:00 00:00",
+        ] {
             assert_eq!(params(text).time("x").unwrap(), Some(datetime!(2026-07-01 12:00 UTC)), "{text}");
         }
         assert!(params("2026-07-01T12:00:00").time("x").is_err());
