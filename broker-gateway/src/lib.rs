@@ -6,4 +6,6 @@
 //! classes of [`domain::outcome`]; what may be done next is one pure function,
 //! [`domain::retry::next_action`].
 
+pub mod adapters;
+pub mod application;
 pub mod domain;

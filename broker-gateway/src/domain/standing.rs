@@ -55,11 +55,15 @@ pub struct Doubt {
 /// Folds a history. [`History::expire`] comes first, so that an open attempt here is a live one.
 #[must_use]
 pub fn standing(history: &History) -> Standing {
-    if history.is_alive || ends(history).any(|end| *end == AttemptEnd::Accepted) {
+    if history.is_alive {
         return Standing::Alive;
     }
+    // An accepted attempt that showed another order is a contradiction, not life.
     if let Some(what) = &history.contradiction {
         return Standing::Contradicted { what: what.clone() };
+    }
+    if ends(history).any(|end| *end == AttemptEnd::Accepted) {
+        return Standing::Alive;
     }
     if let Some(until) = history.attempts.iter().filter(|a| a.end.is_none()).map(|a| a.give_up_at).max() {
         return Standing::InFlight { until };

@@ -1,0 +1,8 @@
+//! The outside: the database, the broker's dialect and socket, the bus, the operator port.
+
+pub mod alpaca;
+pub mod caller;
+pub mod db;
+pub mod http;
+pub mod intake;
+pub mod jitter;

@@ -1,0 +1,19 @@
+//! PostgreSQL: the only place with SQL. Locks and leases save work; the conditional updates here
+//! protect correctness.
+
+mod dossier;
+mod error;
+mod gauges;
+mod load;
+mod row;
+mod settle;
+mod store;
+mod slice;
+mod text;
+mod write;
+
+pub use error::RowError;
+pub(super) use error::is_data_error;
+pub use gauges::Gauges;
+pub use slice::{DeferredEvent, SliceStart, SliceTransaction};
+pub use store::PgStore;

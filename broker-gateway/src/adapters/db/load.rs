@@ -1,0 +1,122 @@
+//! Locks and reads requests.
+
+use super::error::RowError;
+use super::row::{AttemptRow, RequestRow};
+use crate::application::request::{Loaded, Request};
+use crate::domain::attempt::Attempt;
+use contracts::OrderId;
+use sqlx::PgConnection;
+use std::collections::HashMap;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+/// Why requests could not be read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LoadError {
+    #[error("requests could not be locked")]
+    Lock(#[source] sqlx::Error),
+    #[error("requests could not be read")]
+    Read(#[source] sqlx::Error),
+    #[error("attempts could not be read")]
+    Attempts(#[source] sqlx::Error),
+    #[error(transparent)]
+    Row(#[from] RowError),
+}
+
+/// Locks due requests that nobody else holds: cancels first, then questions, then sends.
+pub(super) async fn lock_due(conn: &mut PgConnection, limit: u32) -> Result<Vec<Uuid>, LoadError> {
+    sqlx::query_scalar!(
+        r#"
+        select due.order_id
+        from unnest(array[0, 1, 2]::smallint[]) as ranks (rank)
+        cross join lateral (
+            select r.order_id
+            from requests r
+            where r.due_rank = ranks.rank and r.due_at <= statement_timestamp()
+            order by r.due_at, r.order_id
+            limit $1
+            for update of r skip locked
+        ) due
+        limit $1
+        "#,
+        i64::from(limit),
+    )
+    .fetch_all(conn)
+    .await
+    .map_err(LoadError::Lock)
+}
+
+/// Locks requests by id, in the order that every transaction locks them in.
+pub(super) async fn lock(conn: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<Uuid>, LoadError> {
+    sqlx::query_scalar!(
+        "select order_id from requests where order_id = any($1) order by order_id for update",
+        ids
+    )
+    .fetch_all(conn)
+    .await
+    .map_err(LoadError::Lock)
+}
+
+/// Reads locked requests with the attempts that matter, and the database's time. The time is read
+/// after the locks were had.
+pub(super) async fn load(
+    conn: &mut PgConnection,
+    ids: &[Uuid],
+) -> Result<(OffsetDateTime, Vec<Loaded>), LoadError> {
+    let rows = sqlx::query_as!(
+        RequestRow,
+        r#"
+        select statement_timestamp() as "now!", order_id, account_id, partition, broker, symbol, side, order_type,
+            time_in_force, quantity, limit_price, traceparent, version, state, due_at, due_rank, attempts, valid_until,
+            asked, asked_at, none_at, broker_order_id, broker_status, contradiction, cancel_requested,
+            cancel_answered, cancel_tries, observe_requested, observe_answered, observe_tries
+        from requests where order_id = any($1)
+        "#,
+        ids
+    )
+    .fetch_all(&mut *conn)
+    .await
+    .map_err(LoadError::Read)?;
+    let Some(now) = rows.first().map(|row| row.now) else {
+        return Ok((OffsetDateTime::UNIX_EPOCH, Vec::new()));
+    };
+    let requests: Vec<Request> = rows.into_iter().map(Request::try_from).collect::<Result<_, _>>()?;
+    let with_attempts: Vec<Uuid> = requests
+        .iter()
+        .filter(|request| request.attempts > 0 && !request.state.is_alive())
+        .map(|request| request.order_id.as_uuid())
+        .collect();
+    let mut attempts = load_attempts(conn, &with_attempts).await?;
+    let mut loaded: HashMap<Uuid, Loaded> = requests
+        .into_iter()
+        .map(|request| {
+            let of_request = attempts.remove(&request.order_id).unwrap_or_default();
+            (request.order_id.as_uuid(), (request, of_request))
+        })
+        .collect();
+    // In the order that was asked for: the lane's order of urgency.
+    Ok((now, ids.iter().filter_map(|id| loaded.remove(id)).collect()))
+}
+
+async fn load_attempts(
+    conn: &mut PgConnection,
+    ids: &[Uuid],
+) -> Result<HashMap<OrderId, Vec<Attempt>>, LoadError> {
+    let mut attempts: HashMap<OrderId, Vec<Attempt>> = HashMap::with_capacity(ids.len());
+    if ids.is_empty() {
+        return Ok(attempts);
+    }
+    let rows = sqlx::query_as!(
+        AttemptRow,
+        "select order_id, n, bytes_hash, claimed_at, give_up_at, outcome, ended_at, broker_code, detail
+         from attempts where order_id = any($1) order by order_id, n",
+        ids
+    )
+    .fetch_all(conn)
+    .await
+    .map_err(LoadError::Attempts)?;
+    for row in rows {
+        attempts.entry(OrderId::new(row.order_id)).or_default().push(row.try_into()?);
+    }
+    Ok(attempts)
+}

@@ -1,0 +1,299 @@
+//! The transaction in which a slice of another process's log takes effect: first the applied
+//! position, then the effects, then the events that follow from them.
+
+use super::load;
+use super::store::PgStore;
+use super::text::clean;
+use crate::application::change::Change;
+use crate::application::ports::StoreError;
+use crate::application::request::{Loaded, NewRequest};
+use contracts::event::{BrokerEvent, Envelope, Producer};
+use contracts::{BrokerId, OrderId};
+use platform::applied::{self, Claim};
+use platform::consumer::Slice;
+use platform::eventlog::Position;
+use rust_decimal::Decimal;
+use sqlx::{Postgres, Transaction};
+use std::collections::{HashMap, HashSet};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+const OPERATION: &str = "intake";
+
+fn failed(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreError {
+    StoreError::failed(OPERATION, source)
+}
+
+/// A slice's transaction, or why there is none.
+pub enum SliceStart<'a> {
+    /// The position is ours to move.
+    Won(SliceTransaction<'a>),
+    /// Another copy holds it, or has moved it.
+    Moved,
+}
+
+/// An open transaction that holds the applied position of a slice.
+pub struct SliceTransaction<'a> {
+    store: &'a PgStore,
+    tx: Transaction<'static, Postgres>,
+}
+
+/// An event that cannot take effect, for the deferred table.
+#[derive(Debug, Clone)]
+pub struct DeferredEvent {
+    /// The event as it came.
+    pub envelope: Envelope,
+    /// `poison`, or `behind` an earlier one of the same order.
+    pub reason: &'static str,
+    /// Why.
+    pub detail: String,
+}
+
+impl PgStore {
+    /// Begins a slice's transaction.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    pub async fn begin_slice(&self, slice: &Slice) -> Result<SliceStart<'_>, StoreError> {
+        let mut tx = self.begin(OPERATION).await?;
+        match applied::claim(&mut tx, slice.producer, slice.partition, slice.after).await.map_err(failed)? {
+            Claim::Won => Ok(SliceStart::Won(SliceTransaction { store: self, tx })),
+            Claim::Held | Claim::Moved(_) => {
+                tx.rollback().await.map_err(failed)?;
+                Ok(SliceStart::Moved)
+            }
+        }
+    }
+}
+
+impl SliceTransaction<'_> {
+    /// Those of the orders that have an earlier event in the deferred table.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    pub async fn blocked(&mut self, producer: Producer, orders: &[Uuid]) -> Result<HashSet<Uuid>, StoreError> {
+        let rows = sqlx::query_scalar!(
+            r#"select distinct order_id as "order_id!" from deferred where producer = $1 and order_id = any($2)"#,
+            producer.as_str(),
+            orders
+        )
+        .fetch_all(&mut *self.tx)
+        .await
+        .map_err(failed)?;
+        Ok(rows.into_iter().collect())
+    }
+
+    /// Inserts new requests, due at once. Answers those that were here already with other content.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    pub async fn insert(&mut self, broker: &BrokerId, new: &[NewRequest]) -> Result<Vec<OrderId>, StoreError> {
+        if new.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ids: Vec<Uuid> = new.iter().map(|r| r.order_id.as_uuid()).collect();
+        let hashes: Vec<Vec<u8>> = new.iter().map(|r| r.content_hash().to_vec()).collect();
+        let inserted = self.insert_rows(broker, new, &ids, &hashes).await?;
+        if inserted.len() == new.len() {
+            return Ok(Vec::new());
+        }
+        let others = sqlx::query_scalar!(
+            "select r.order_id from requests r
+             join unnest($1::uuid[], $2::bytea[]) as u (order_id, content_hash) on u.order_id = r.order_id
+             where r.content_hash <> u.content_hash",
+            &ids,
+            &hashes
+        )
+        .fetch_all(&mut *self.tx)
+        .await
+        .map_err(failed)?;
+        Ok(others.into_iter().map(OrderId::new).collect())
+    }
+
+    async fn insert_rows(
+        &mut self,
+        broker: &BrokerId,
+        new: &[NewRequest],
+        ids: &[Uuid],
+        hashes: &[Vec<u8>],
+    ) -> Result<Vec<Uuid>, StoreError> {
+        let accounts: Vec<Uuid> = new.iter().map(|r| r.account_id.as_uuid()).collect();
+        let partitions: Vec<i16> = new.iter().map(|r| r.broker_key.partition().number()).collect();
+        let symbols: Vec<String> = new.iter().map(|r| r.terms.symbol().to_string()).collect();
+        let sides: Vec<String> = new.iter().map(|r| r.terms.side().as_str().to_owned()).collect();
+        let types: Vec<String> = new.iter().map(|r| r.terms.order_type().as_str().to_owned()).collect();
+        let forces: Vec<String> = new.iter().map(|r| r.terms.time_in_force().as_str().to_owned()).collect();
+        let quantities: Vec<Decimal> = new.iter().map(|r| r.terms.quantity().value()).collect();
+        let limits: Vec<Option<Decimal>> = new.iter().map(|r| r.terms.limit_price().map(|p| p.value())).collect();
+        let accepted: Vec<OffsetDateTime> = new.iter().map(|r| r.accepted_at).collect();
+        let traces: Vec<Option<String>> = new.iter().map(|r| r.traceparent.as_deref().map(clean)).collect();
+        sqlx::query_scalar!(
+            "insert into requests (order_id, account_id, partition, broker, content_hash, symbol, side, order_type,
+                 time_in_force, quantity, limit_price, accepted_at, traceparent, received_at, state, state_since, cause,
+                 due_at, due_rank)
+             select order_id, account_id, partition, $1, content_hash, symbol, side, order_type, time_in_force, quantity,
+                 limit_price, accepted_at, traceparent, statement_timestamp(), 'queued', statement_timestamp(),
+                 'asked for by the order server', statement_timestamp(), 2
+             from unnest($2::uuid[], $3::uuid[], $4::smallint[], $5::bytea[], $6::text[], $7::text[], $8::text[],
+                 $9::text[], $10::numeric[], $11::numeric[], $12::timestamptz[], $13::text[])
+                 as u (order_id, account_id, partition, content_hash, symbol, side, order_type, time_in_force, quantity,
+                 limit_price, accepted_at, traceparent)
+             on conflict (order_id) do nothing
+             returning order_id",
+            broker.as_str(),
+            ids,
+            &accounts,
+            &partitions,
+            hashes,
+            &symbols,
+            &sides,
+            &types,
+            &forces,
+            &quantities,
+            &limits as &[Option<Decimal>],
+            &accepted,
+            &traces as &[Option<String>],
+        )
+        .fetch_all(&mut *self.tx)
+        .await
+        .map_err(failed)
+    }
+
+    /// Which of the orders need a look because of their evidence: those that are not known to live
+    /// under the same broker id, and those that come to their end. An order that lives stays so,
+    /// therefore the others need no lock.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    pub async fn known(
+        &mut self,
+        orders: &[Uuid],
+    ) -> Result<HashMap<Uuid, (String, Option<String>)>, StoreError> {
+        let rows = sqlx::query!(
+            "select order_id, state, broker_order_id from requests where order_id = any($1)",
+            orders
+        )
+        .fetch_all(&mut *self.tx)
+        .await
+        .map_err(failed)?;
+        Ok(rows.into_iter().map(|row| (row.order_id, (row.state, row.broker_order_id))).collect())
+    }
+
+    /// Evidence that came before its order.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    pub async fn early_evidence(&mut self, orders: &[Uuid]) -> Result<Vec<EarlyEvidence>, StoreError> {
+        sqlx::query_as!(
+            EarlyEvidence,
+            "select order_id, broker, broker_order_id, order_status, cumulative from evidence
+             where order_id = any($1) and effect = 'order unknown' order by recorded_at, at",
+            orders
+        )
+        .fetch_all(&mut *self.tx)
+        .await
+        .map_err(failed)
+    }
+
+    /// Stores evidence that changed something, or whose order is not here.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    pub async fn insert_evidence(
+        &mut self,
+        evidence: &[(Uuid, OrderId, &BrokerEvent, &'static str)],
+    ) -> Result<(), StoreError> {
+        for (event_id, order_id, event, effect) in evidence {
+            sqlx::query!(
+                "insert into evidence (event_id, order_id, broker, broker_order_id, event, order_status, cumulative, at,
+                     recorded_at, effect)
+                 values ($1, $2, $3, $4, $5, $6, $7, $8, statement_timestamp(), $9)
+                 on conflict (event_id) do nothing",
+                event_id,
+                order_id.as_uuid(),
+                event.broker.as_str(),
+                event.broker_order_id.as_str(),
+                clean(&event.event),
+                clean(&event.order_status),
+                event.cumulative_quantity,
+                event.at,
+                *effect,
+            )
+            .execute(&mut *self.tx)
+            .await
+            .map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// Locks and reads requests.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    pub async fn load(&mut self, orders: &[Uuid]) -> Result<(OffsetDateTime, Vec<Loaded>), StoreError> {
+        if orders.is_empty() {
+            return Ok((OffsetDateTime::UNIX_EPOCH, Vec::new()));
+        }
+        let ids = load::lock(&mut self.tx, orders).await.map_err(failed)?;
+        load::load(&mut self.tx, &ids).await.map_err(failed)
+    }
+
+    /// Puts events aside.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    pub async fn defer(&mut self, events: &[DeferredEvent]) -> Result<(), StoreError> {
+        for event in events {
+            let envelope = &event.envelope;
+            let text = serde_json::to_string(envelope).map_err(failed)?;
+            sqlx::query!(
+                "insert into deferred (producer, partition, seq, account_id, order_id, reason, detail, envelope, deferred_at)
+                 values ($1, $2, $3, $4, $5, $6, $7, $8, statement_timestamp())
+                 on conflict (producer, partition, seq) do nothing",
+                envelope.producer.as_str(),
+                envelope.partition.number(),
+                envelope.seq,
+                envelope.account_id.map(contracts::AccountId::as_uuid),
+                envelope.order_id.map(OrderId::as_uuid),
+                event.reason,
+                clean(&event.detail),
+                text,
+            )
+            .execute(&mut *self.tx)
+            .await
+            .map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// Writes changes, moves the position, appends the events and commits.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn finish(
+        mut self,
+        slice: &Slice,
+        to: Position,
+        now: OffsetDateTime,
+        changes: &[Change],
+    ) -> Result<(), StoreError> {
+        self.store.write(&mut self.tx, now, changes, OPERATION).await?;
+        applied::advance(&mut self.tx, slice.producer, slice.partition, slice.after, to).await.map_err(failed)?;
+        self.store.commit(self.tx, now, changes, OPERATION).await
+    }
+}
+
+/// Evidence that came before its order.
+#[derive(Debug, Clone)]
+pub struct EarlyEvidence {
+    /// Our order.
+    pub order_id: Uuid,
+    /// Which broker.
+    pub broker: String,
+    /// The broker's id of it.
+    pub broker_order_id: String,
+    /// The broker's status word.
+    pub order_status: String,
+    /// Shares filled.
+    pub cumulative: Option<Decimal>,
+}

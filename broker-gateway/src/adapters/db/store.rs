@@ -1,0 +1,151 @@
+//! The store of requests on PostgreSQL.
+
+use super::{load, write};
+use crate::application::alarm;
+use crate::application::change::Change;
+use crate::application::ports::{LaneStore, StoreError};
+use crate::application::request::Loaded;
+use contracts::event::{Envelope, Producer};
+use contracts::{EventId, OrderId};
+use platform::bus::Publisher;
+use platform::clock::IdSource;
+use platform::eventlog::{self, EventLogError, NewEvent};
+use sqlx::{PgConnection, PgPool, Postgres, Transaction};
+use std::fmt;
+use std::sync::Arc;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+/// Requests, attempts and everything about them. Events go to the log in the same transaction, and
+/// to the bus after its commit.
+#[derive(Clone)]
+pub struct PgStore {
+    pool: PgPool,
+    ids: Arc<dyn IdSource>,
+    publisher: Option<Publisher>,
+}
+
+impl fmt::Debug for PgStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PgStore").finish_non_exhaustive()
+    }
+}
+
+impl PgStore {
+    /// A store on a pool. Without a publisher events are only in the log.
+    #[must_use]
+    pub fn new(pool: PgPool, ids: Arc<dyn IdSource>, publisher: Option<Publisher>) -> Self {
+        Self { pool, ids, publisher }
+    }
+
+    /// The pool, for reads that need no transaction.
+    #[must_use]
+    pub const fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    pub(super) async fn begin(
+        &self,
+        operation: &'static str,
+    ) -> Result<Transaction<'static, Postgres>, StoreError> {
+        self.pool.begin().await.map_err(|source| StoreError::failed(operation, source))
+    }
+
+    /// Writes changes and their events, the last thing before the commit.
+    pub(super) async fn write(
+        &self,
+        conn: &mut PgConnection,
+        now: OffsetDateTime,
+        changes: &[Change],
+        operation: &'static str,
+    ) -> Result<(), StoreError> {
+        write::write(conn, now, changes).await.map_err(|source| StoreError::failed(operation, source))
+    }
+
+    /// Appends the events of changes and commits; then tells the bus and raises the alarms.
+    pub(super) async fn commit(
+        &self,
+        mut tx: Transaction<'static, Postgres>,
+        now: OffsetDateTime,
+        changes: &[Change],
+        operation: &'static str,
+    ) -> Result<(), StoreError> {
+        let envelopes =
+            self.append(&mut tx, now, changes).await.map_err(|source| StoreError::failed(operation, source))?;
+        tx.commit().await.map_err(|source| StoreError::commit_unknown(operation, source))?;
+        if let Some(publisher) = &self.publisher
+            && !envelopes.is_empty()
+        {
+            publisher.committed(envelopes);
+        }
+        for change in changes {
+            alarm::raise(change.request.order_id, &change.alarms);
+        }
+        Ok(())
+    }
+
+    async fn append(
+        &self,
+        conn: &mut PgConnection,
+        now: OffsetDateTime,
+        changes: &[Change],
+    ) -> Result<Vec<Envelope>, EventLogError> {
+        let mut events = Vec::new();
+        for change in changes {
+            let request = &change.request;
+            for payload in &change.events {
+                let id = EventId::new(self.ids.uuid());
+                let (account, order) = (Some(request.account_id), Some(request.order_id));
+                let mut event = NewEvent::of(id, request.partition, account, order, now, payload)?;
+                event.traceparent.clone_from(&request.traceparent);
+                events.push(event);
+            }
+        }
+        eventlog::append(conn, Producer::BrokerGateway, events).await
+    }
+
+    async fn decide_and_commit<F>(
+        &self,
+        mut tx: Transaction<'static, Postgres>,
+        ids: &[Uuid],
+        decide: F,
+        operation: &'static str,
+    ) -> Result<u32, StoreError>
+    where
+        F: FnOnce(OffsetDateTime, Vec<Loaded>) -> Vec<Change> + Send,
+    {
+        let (now, loaded) =
+            load::load(&mut tx, ids).await.map_err(|source| StoreError::failed(operation, source))?;
+        let changes = decide(now, loaded);
+        self.write(&mut tx, now, &changes, operation).await?;
+        self.commit(tx, now, &changes, operation).await?;
+        Ok(u32::try_from(changes.len()).unwrap_or(u32::MAX))
+    }
+}
+
+impl LaneStore for PgStore {
+    async fn claim<F>(&self, limit: u32, decide: F) -> Result<u32, StoreError>
+    where
+        F: FnOnce(OffsetDateTime, Vec<Loaded>) -> Vec<Change> + Send,
+    {
+        let mut tx = self.begin("claim").await?;
+        let ids =
+            load::lock_due(&mut tx, limit).await.map_err(|source| StoreError::failed("claim", source))?;
+        if ids.is_empty() {
+            tx.rollback().await.map_err(|source| StoreError::failed("claim", source))?;
+            return Ok(0);
+        }
+        self.decide_and_commit(tx, &ids, decide, "claim").await
+    }
+
+    async fn change<F>(&self, orders: Vec<OrderId>, decide: F) -> Result<(), StoreError>
+    where
+        F: FnOnce(OffsetDateTime, Vec<Loaded>) -> Vec<Change> + Send,
+    {
+        let mut tx = self.begin("record").await?;
+        let ids: Vec<Uuid> = orders.into_iter().map(OrderId::as_uuid).collect();
+        let ids = load::lock(&mut tx, &ids).await.map_err(|source| StoreError::failed("record", source))?;
+        self.decide_and_commit(tx, &ids, decide, "record").await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,10 @@
+//! The operator port: what persons and peers ask of the gateway.
+
+mod answer;
+mod health;
+mod ops;
+mod reference;
+
+pub use health::GatewayHealth;
+pub use ops::{OpsPort, router as ops_router};
+pub use reference::router as reference_router;

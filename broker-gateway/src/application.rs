@@ -1,0 +1,17 @@
+//! What the gateway does, against traits: claim, call, record, take in, settle.
+
+pub mod alarm;
+pub mod case;
+pub mod change;
+pub mod claim;
+pub mod dossier;
+pub mod intake;
+pub mod lane;
+pub mod ports;
+pub mod record;
+pub mod recorder;
+pub mod reference;
+pub mod request;
+pub mod rules;
+pub mod settlement;
+pub mod wire;

@@ -1,0 +1,116 @@
+//! From due requests to calls: what is claimed in one transaction and then written to the socket.
+
+use super::case::{Case, Task};
+use super::change::Change;
+use super::ports::{CreateOrder, Dialect};
+use super::request::Loaded;
+use super::rules::Rules;
+use super::wire::WireRequest;
+use crate::domain::retry::{Jitter, Now};
+use contracts::{BrokerKey, OrderId};
+use time::OffsetDateTime;
+
+/// Which kind of call, with what tells it from others of the same order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallKind {
+    /// An attempt to place the order.
+    Create {
+        /// Which attempt.
+        number: i32,
+    },
+    /// A lookup by our key.
+    Ask {
+        /// When it was claimed.
+        began_at: OffsetDateTime,
+    },
+    /// A lookup by the broker's id.
+    Observe {
+        /// When it was claimed.
+        began_at: OffsetDateTime,
+    },
+    /// A cancel call.
+    Cancel {
+        /// When it was claimed.
+        claimed_at: OffsetDateTime,
+    },
+}
+
+impl CallKind {
+    /// The word in metrics and logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Create { .. } => "create",
+            Self::Ask { .. } => "ask",
+            Self::Observe { .. } => "observe",
+            Self::Cancel { .. } => "cancel",
+        }
+    }
+}
+
+/// A call that this task, and no other, may make, once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedCall {
+    /// Our order.
+    pub order_id: OrderId,
+    /// Its key.
+    pub key: BrokerKey,
+    /// Which call.
+    pub kind: CallKind,
+    /// Its bytes.
+    pub request: WireRequest,
+}
+
+/// Works out what a transaction writes for due requests, and the calls that follow its commit.
+pub fn plan<D: Dialect>(
+    rules: &Rules,
+    dialect: &D,
+    now: Now,
+    due: Vec<Loaded>,
+    mut jitter: impl FnMut() -> Jitter,
+) -> (Vec<Change>, Vec<PlannedCall>) {
+    let mut changes = Vec::with_capacity(due.len());
+    let mut calls = Vec::with_capacity(due.len());
+    for loaded in due {
+        let mut case = Case::new(rules, loaded, now, jitter());
+        calls.extend(plan_one(dialect, &mut case));
+        changes.push(case.claimed());
+    }
+    (changes, calls)
+}
+
+fn plan_one<D: Dialect>(dialect: &D, case: &mut Case<'_>) -> Option<PlannedCall> {
+    let task = case.take_up()?;
+    let (order_id, key) = (case.request().order_id, case.request().key());
+    let (kind, request) = match task {
+        Task::Send => plan_send(dialect, case)?,
+        Task::Ask => (CallKind::Ask { began_at: case.claim_ask() }, dialect.lookup_by_key(key)),
+        Task::Observe => {
+            let request = dialect.lookup_by_id(case.request().broker_order_id.as_ref()?);
+            (CallKind::Observe { began_at: case.claim_observe() }, request)
+        }
+        Task::Cancel => {
+            let claimed = case.claim_cancel()?;
+            let request = dialect.cancel(&claimed.broker_order_id);
+            (CallKind::Cancel { claimed_at: claimed.claimed_at }, request)
+        }
+    };
+    Some(PlannedCall { order_id, key, kind, request })
+}
+
+fn plan_send<D: Dialect>(dialect: &D, case: &mut Case<'_>) -> Option<(CallKind, WireRequest)> {
+    let valid_until = case.fix_valid_until();
+    let order = CreateOrder { key: case.request().key(), terms: &case.request().terms, valid_until };
+    match dialect.create(order) {
+        Ok(request) => {
+            let attempt = case.claim_send(request.hash())?;
+            Some((CallKind::Create { number: attempt.number }, request))
+        }
+        Err(error) => {
+            tracing::error!(order.id = %case.request().order_id, error = &error as &dyn std::error::Error,
+                "the order cannot be written in the broker's dialect");
+            case.manual("the order cannot be written in the broker's dialect".to_owned());
+            None
+        }
+    }
+}
