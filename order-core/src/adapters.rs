@@ -3,5 +3,7 @@
 pub mod db;
 pub mod http;
 pub mod locks;
+pub mod ops;
+pub mod reference;
 pub mod secrets;
 pub mod sink;

@@ -19,7 +19,7 @@ mod orders;
 pub mod params;
 
 #[cfg(test)]
-mod fakes;
+pub(crate) mod fakes;
 #[cfg(test)]
 mod tests;
 

@@ -5,8 +5,11 @@ use crate::domain::asset::{Asset, ReferencePrice};
 use contracts::Symbol;
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
+
+/// How far another clock may be ahead of ours.
+const CLOCK_SKEW_MAX: Duration = Duration::seconds(5);
 
 /// What deciding an order needs to know of the market. Answers at once, from memory.
 pub trait Reference: Send + Sync + 'static {
@@ -89,12 +92,15 @@ impl ReferenceData {
     }
 
     /// Takes prices over. One that is older than what is known is left out, and so is one from the
-    /// future, since it would never count as stale.
+    /// future, since it would never count as stale; clocks may differ by a few seconds.
     pub fn update_prices(&self, prices: impl IntoIterator<Item = (Symbol, ReferencePrice)>, now: OffsetDateTime) {
         let mut next = BTreeMap::clone(&self.all_prices());
         for (symbol, price) in prices {
-            let known = next.get(&symbol).is_none_or(|old| old.at <= price.at);
-            if known && price.at <= now {
+            if price.at > now + CLOCK_SKEW_MAX {
+                continue;
+            }
+            let price = ReferencePrice { at: price.at.min(now), ..price };
+            if next.get(&symbol).is_none_or(|old| old.at <= price.at) {
                 next.insert(symbol, price);
             }
         }
@@ -127,7 +133,6 @@ impl Reference for ReferenceData {
 mod tests {
     use super::*;
     use contracts::Price;
-    use time::Duration;
 
     const NOW: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
 
@@ -163,7 +168,9 @@ mod tests {
         let a = Symbol::new("A").unwrap();
         data.update_prices([(a.clone(), price("10", NOW))], NOW);
         data.update_prices([(a.clone(), price("9", NOW - Duration::SECOND))], NOW);
-        data.update_prices([(a.clone(), price("11", NOW + Duration::SECOND))], NOW);
+        data.update_prices([(a.clone(), price("11", NOW + Duration::MINUTE))], NOW);
         assert_eq!(data.price(&a), Some(price("10", NOW)));
+        data.update_prices([(a.clone(), price("12", NOW + Duration::SECOND))], NOW);
+        assert_eq!(data.price(&a), Some(price("12", NOW)));
     }
 }
