@@ -157,6 +157,15 @@ impl Settings {
         Ok(settings)
     }
 
+    /// The compiled-in defaults alone.
+    ///
+    /// # Errors
+    /// [`ConfigError`] when they do not fit this program.
+    pub fn defaults() -> Result<Self, ConfigError> {
+        // No variable has this prefix.
+        platform::config::load(DEFAULT, None, "FILL_RECEIVER_DEFAULTS_ONLY__", &[])
+    }
+
     /// Checks values against each other.
     ///
     /// # Errors
@@ -303,8 +312,7 @@ mod tests {
     use super::*;
 
     fn defaults() -> Settings {
-        // Another prefix, so that the environment of whoever runs the tests does not matter.
-        platform::config::load(DEFAULT, None, "FILL_RECEIVER_UNIT_TEST__", &[]).unwrap()
+        Settings::defaults().unwrap()
     }
 
     #[test]

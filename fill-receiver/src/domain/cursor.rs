@@ -276,7 +276,7 @@ mod tests {
     fn an_outage_longer_than_the_replay_names_the_unseen_stretch() {
         let facts = facts(600, 599);
         let candidates = facts.candidates();
-        let since = candidates[4];
+        let since = candidates[3];
         assert_eq!(since, Cursor::at(NOW - Duration::minutes(58)));
         let (from, until) = facts.unproven_until(since).unwrap();
         assert_eq!((from, until), (Cursor::at(NOW - Duration::minutes(601)), since));

@@ -1,0 +1,20 @@
+//! The fill receiver against a real PostgreSQL and a broker that fails on command.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail the test by panicking"
+)]
+
+mod broker;
+mod bus;
+mod copies;
+mod harness;
+mod holes;
+mod identity;
+mod kills;
+mod operators;
+mod poison;
+mod replay;
