@@ -20,6 +20,7 @@ cleanup() {
     rm -rf "$work"
 }
 trap cleanup EXIT
+trap 'echo "sqlx-prepare: failed at line $LINENO" >&2' ERR
 
 url_of() { # DATABASE: the given URL with another database
     echo "$TEST_DATABASE_URL" | sed -E "s#^(postgres(ql)?://[^/?]+)(/[^?]*)?#\1/$1#"
@@ -41,7 +42,7 @@ migrated fill-receiver FILL_RECEIVER_DATABASE_URL
 prepare() { # CRATE
     local roots root
     mkdir -p "$work/$1" "$work/times"
-    roots=$(find "$1/src/lib.rs" "$1/src/main.rs" "$1/src/bin" "$1/tests" -maxdepth 2 -name '*.rs' 2>/dev/null)
+    roots=$(find "$1/src" "$1/tests" -maxdepth 2 -name '*.rs' 2>/dev/null || true) # not every crate has tests
     for root in $roots; do
         mkdir -p "$work/times/${root%/*}"
         touch -r "$root" "$work/times/$root"
