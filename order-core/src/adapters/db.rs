@@ -1,6 +1,7 @@
 //! The database of the order server. All SQL of this crate lives below here.
 
 mod admin;
+mod audit;
 mod queries;
 mod read;
 mod rows;

@@ -1,0 +1,312 @@
+//! What a customer's commands may do to an account, alone and against each other.
+
+use crate::world::{Flow, NoLocks, World, command, limit, place, start, system_clock};
+use contracts::calendar::MarketHours;
+use contracts::{AccountId, OrderId, Side};
+use order_core::application::command::{CommandError, Commands, Deposit};
+use order_core::application::store::{
+    Deferred, LockMode, LogPosition, Plan, Snapshot, Store, StoreError, Transaction, Wants,
+};
+use order_core::domain::refusal::Refusal;
+use order_core::domain::status::Status;
+use platform::testing::eventually;
+use rust_decimal::Decimal;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::time::Duration;
+use time::OffsetDateTime;
+use time::macros::datetime;
+
+#[tokio::test]
+async fn an_accepted_order_its_hold_its_journal_and_its_event_are_one_commit() {
+    let world = World::new().await;
+    let account = world.account("10000").await;
+    let placed = place(&world.shards, account, "c-1", limit(Side::Buy, "10", "100")).await.unwrap();
+    assert_eq!((placed.order.status(), placed.replayed), (Status::PendingSend, false));
+    let cash = world.cash(account).await;
+    assert_eq!((cash.available, cash.held), (Decimal::from(9000), Decimal::from(1000)));
+    assert_eq!(world.count("select count(*) from event_log where type = 'order.submit'").await, 1);
+    assert_eq!(world.order(account, placed.order.id).await, placed.order);
+    world.audit().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_client_order_posted_a_hundred_times_at_once_makes_one_order() {
+    let world = World::new().await;
+    let account = world.account("10000").await;
+    let copies = [world.shards.clone(), world.another()];
+    let mut posts = tokio::task::JoinSet::new();
+    for n in 0..100 {
+        let shards = copies[n % 2].clone();
+        posts.spawn(async move { place(&shards, account, "same", limit(Side::Buy, "1", "100")).await.unwrap() });
+    }
+    let answers = posts.join_all().await;
+    let first = answers[0].order.id;
+    assert!(answers.iter().all(|placed| placed.order.id == first));
+    assert_eq!(answers.iter().filter(|placed| !placed.replayed).count(), 1);
+    assert_eq!(world.cash(account).await.held, Decimal::from(100));
+    world.audit().await;
+}
+
+#[tokio::test]
+async fn the_same_id_with_other_terms_is_refused_and_the_same_terms_written_otherwise_replay() {
+    let world = World::new().await;
+    let account = world.account("10000").await;
+    place(&world.shards, account, "c-1", limit(Side::Buy, "2", "100")).await.unwrap();
+    assert!(place(&world.shards, account, "c-1", limit(Side::Buy, "2.0", "100.00")).await.unwrap().replayed);
+    let other = place(&world.shards, account, "c-1", limit(Side::Buy, "3", "100")).await;
+    assert!(matches!(other, Err(CommandError::Refused(Refusal::DuplicateClientOrderId))));
+    world.audit().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_spenders_of_one_balance_in_two_processes_without_locks_never_overspend() {
+    let world = World::new().await;
+    let account = world.account("1000").await;
+    let copies = [world.shards.clone(), world.another()];
+    let mut posts = tokio::task::JoinSet::new();
+    for n in 0..20 {
+        let shards = copies[n % 2].clone();
+        posts.spawn(async move { place(&shards, account, &format!("c-{n}"), limit(Side::Buy, "1", "300")).await });
+    }
+    let answers = posts.join_all().await;
+    assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 3);
+    for refused in answers.into_iter().filter_map(Result::err) {
+        assert!(matches!(refused, CommandError::Refused(Refusal::InsufficientBuyingPower { .. })), "{refused:?}");
+    }
+    let cash = world.cash(account).await;
+    assert_eq!((cash.available, cash.held), (Decimal::from(100), Decimal::from(900)));
+    world.audit().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_sellers_of_one_holding_never_sell_more_than_is_there() {
+    let world = World::new().await;
+    let account = world.account("1000").await;
+    world.bought(account, "buy", "10", "100").await;
+    let copies = [world.shards.clone(), world.another()];
+    let mut posts = tokio::task::JoinSet::new();
+    for n in 0..20 {
+        let shards = copies[n % 2].clone();
+        posts.spawn(async move { place(&shards, account, &format!("s-{n}"), limit(Side::Sell, "3", "100")).await });
+    }
+    assert_eq!(posts.join_all().await.iter().filter(|answer| answer.is_ok()).count(), 3);
+    world.audit().await;
+}
+
+#[tokio::test]
+async fn a_refusal_is_given_again_for_the_same_request_even_when_cash_has_come() {
+    let world = World::new().await;
+    let account = world.account("10").await;
+    let terms = limit(Side::Buy, "1", "100");
+    let first = place(&world.shards, account, "c-1", terms.clone()).await.unwrap_err().to_string();
+    let money = contracts::Money::parse("1000", contracts::Currency::USD).unwrap();
+    let deposit = Deposit { id: uuid::Uuid::now_v7(), account_id: account, money, reference: "more".to_owned() };
+    world.shards.deposit(deposit).await.unwrap();
+    let again = place(&world.shards, account, "c-1", terms.clone()).await;
+    assert!(matches!(&again, Err(CommandError::Refused(Refusal::Stored { status: 403, .. }))), "{again:?}");
+    assert_eq!(again.unwrap_err().to_string(), first);
+    assert!(place(&world.shards, account, "c-2", terms).await.is_ok());
+    world.audit().await;
+}
+
+#[tokio::test]
+async fn a_deposit_counts_once_by_its_reference() {
+    let world = World::new().await;
+    let account = world.account("10").await;
+    let deposit = |amount: &str| Deposit {
+        id: uuid::Uuid::now_v7(),
+        account_id: account,
+        money: contracts::Money::parse(amount, contracts::Currency::USD).unwrap(),
+        reference: "wire-1".to_owned(),
+    };
+    world.shards.deposit(deposit("5")).await.unwrap();
+    world.shards.deposit(deposit("5.00")).await.unwrap();
+    assert!(matches!(world.shards.deposit(deposit("6")).await, Err(CommandError::ReferenceConflict)));
+    assert_eq!(world.cash(account).await.available, Decimal::from(15));
+    world.audit().await;
+}
+
+#[tokio::test]
+async fn a_caller_that_hangs_up_leaves_a_whole_order_or_none() {
+    let world = World::new().await;
+    let account = world.account("100000").await;
+    for n in 0..50 {
+        let shards = world.shards.clone();
+        let call =
+            tokio::spawn(async move { place(&shards, account, &format!("c-{n}"), limit(Side::Buy, "1", "10")).await });
+        for _ in 0..n {
+            tokio::task::yield_now().await;
+        }
+        call.abort();
+        let _aborted = call.await;
+    }
+    // The next order of the account is not held up by anything that was left behind.
+    place(&world.shards, account, "last", limit(Side::Buy, "1", "10")).await.unwrap();
+    let orders = world.count("select count(*) from orders").await;
+    assert_eq!(world.count("select count(*) from event_log").await, orders);
+    world.audit().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_that_another_writer_holds_does_not_hold_up_its_neighbours() {
+    let world = World::new().await;
+    let (busy, free) = (world.account("1000").await, world.account("1000").await);
+    let mut tx = world.store.begin().await.unwrap();
+    tx.lock(&BTreeSet::from([busy]), LockMode::Wait).await.unwrap();
+    let waiting = {
+        let shards = world.shards.clone();
+        tokio::spawn(async move { place(&shards, busy, "b", limit(Side::Buy, "1", "10")).await })
+    };
+    for n in 0..20 {
+        place(&world.shards, free, &format!("f-{n}"), limit(Side::Buy, "1", "10")).await.unwrap();
+    }
+    assert!(!waiting.is_finished());
+    drop(tx);
+    waiting.await.unwrap().unwrap();
+    world.audit().await;
+}
+
+#[tokio::test]
+async fn data_that_the_database_refuses_fails_its_own_account_alone() {
+    let world = World::new().await;
+    let (bad, good) = (world.account("1000").await, world.account("1000").await);
+    sqlx::query("alter table orders add constraint no_thirteen check (quantity <> 13)")
+        .execute(&world.database.pool)
+        .await
+        .unwrap();
+    let mut posts = tokio::task::JoinSet::new();
+    for n in 0..10 {
+        let (shards, account) = (world.shards.clone(), if n == 5 { bad } else { good });
+        let quantity = if n == 5 { "13" } else { "1" };
+        posts.spawn(async move {
+            (n, place(&shards, account, &format!("c-{n}"), limit(Side::Buy, quantity, "10")).await.is_ok())
+        });
+    }
+    for (n, ok) in posts.join_all().await {
+        assert_eq!(ok, n != 5, "order {n}");
+    }
+    assert_eq!(world.cash(bad).await.held, Decimal::ZERO);
+    world.audit().await;
+}
+
+#[tokio::test]
+async fn an_order_outside_its_session_is_reserved_and_released_once_at_the_open() {
+    let open = Arc::new(AtomicBool::new(false));
+    let clock = {
+        let open = Arc::clone(&open);
+        // A Sunday, then the Monday after it.
+        let (sunday, monday) = (datetime!(2026-11-22 12:00 UTC), datetime!(2026-11-23 15:00 UTC));
+        Arc::new(move || if open.load(Ordering::SeqCst) { monday } else { sunday })
+    };
+    let world = World::at(MarketHours::Real, clock).await;
+    let account = world.account("1000").await;
+    let kept = place(&world.shards, account, "kept", limit(Side::Buy, "1", "100")).await.unwrap().order;
+    let withdrawn = place(&world.shards, account, "withdrawn", limit(Side::Buy, "1", "100")).await.unwrap().order;
+    assert_eq!(kept.status(), Status::Reserved);
+    assert_eq!(world.count("select count(*) from event_log").await, 0);
+    world.shards.cancel(account, withdrawn.id).await.unwrap();
+    assert_eq!(world.order(account, withdrawn.id).await.status(), Status::Canceled);
+    open.store(true, Ordering::SeqCst);
+    let released = eventually(Duration::from_secs(10), || async {
+        world.order(account, kept.id).await.status() == Status::PendingSend
+    });
+    assert!(released.await);
+    assert_eq!(world.count("select count(*) from event_log where type = 'order.submit'").await, 1);
+    world.audit().await;
+}
+
+/// Reports an unconfirmed commit, after really committing or after really rolling back.
+#[derive(Clone)]
+struct Flaky<S> {
+    inner: S,
+    fault: Arc<AtomicU8>,
+}
+
+const COMMITTED: u8 = 1;
+const ROLLED_BACK: u8 = 2;
+
+struct FlakyTx<T> {
+    inner: T,
+    fault: Arc<AtomicU8>,
+}
+
+impl<S: Store> Store for Flaky<S> {
+    type Tx = FlakyTx<S::Tx>;
+    async fn begin(&self) -> Result<Self::Tx, StoreError> {
+        Ok(FlakyTx { inner: self.inner.begin().await?, fault: Arc::clone(&self.fault) })
+    }
+    async fn load(&self, wants: &Wants) -> Result<Snapshot, StoreError> {
+        self.inner.load(wants).await
+    }
+    async fn reserved(
+        &self,
+        partitions: &[contracts::Partition],
+        limit: i64,
+    ) -> Result<Vec<(OrderId, AccountId)>, StoreError> {
+        self.inner.reserved(partitions, limit).await
+    }
+}
+
+macro_rules! forward {
+    ($($name:ident($($arg:ident: $type:ty),*) -> $out:ty;)+) => {
+        $(async fn $name(&mut self, $($arg: $type),*) -> Result<$out, StoreError> {
+            self.inner.$name($($arg),*).await
+        })+
+    };
+}
+
+type BrokerKeyed = BTreeMap<(contracts::BrokerId, contracts::BrokerOrderId), OrderId>;
+
+impl<T: Transaction> Transaction for FlakyTx<T> {
+    forward! {
+        claim(producer: contracts::event::Producer, partition: contracts::Partition, at: LogPosition) -> bool;
+        winners(versions: &BTreeMap<AccountId, i64>) -> BTreeSet<AccountId>;
+        lock(accounts: &BTreeSet<AccountId>, mode: LockMode) -> BTreeSet<AccountId>;
+        owners(orders: &BTreeSet<OrderId>) -> BTreeMap<OrderId, (AccountId, contracts::Symbol)>;
+        with_deferred(accounts: &BTreeSet<AccountId>) -> BTreeSet<AccountId>;
+        load(wants: &Wants) -> Snapshot;
+        bind_broker_orders(orders: &BTreeMap<(contracts::BrokerId, contracts::BrokerOrderId), Option<OrderId>>) -> BrokerKeyed;
+        keep_orphans(orphans: &[(contracts::BrokerId, contracts::BrokerOrderId, contracts::event::Envelope)], now: OffsetDateTime) -> ();
+        take_orphans(orders: &BTreeSet<(contracts::BrokerId, contracts::BrokerOrderId)>) -> Vec<contracts::event::Envelope>;
+        write(plans: &[Plan], now: OffsetDateTime) -> ();
+        defer(events: &[Deferred], now: OffsetDateTime) -> ();
+        take_deferred(partitions: &[contracts::Partition], limit: i64) -> Vec<contracts::event::Envelope>;
+        clear_deferred(events: &[(contracts::event::Producer, contracts::Partition, i64)]) -> ();
+        advance(producer: contracts::event::Producer, partition: contracts::Partition, from: LogPosition, to: LogPosition) -> ();
+    }
+    async fn commit(self, plans: &[Plan], now: OffsetDateTime) -> Result<(), StoreError> {
+        let unknown = StoreError::CommitUnknown { source: "connection reset".into() };
+        match self.fault.swap(0, Ordering::SeqCst) {
+            COMMITTED => {
+                self.inner.commit(plans, now).await?;
+                Err(unknown)
+            }
+            ROLLED_BACK => Err(unknown),
+            _ => self.inner.commit(plans, now).await,
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_unconfirmed_commit_is_looked_up_and_never_done_twice() {
+    let world = World::new().await;
+    let account = world.account("1000").await;
+    let fault = Arc::new(AtomicU8::new(0));
+    let flaky = Flaky { inner: world.store.clone(), fault: Arc::clone(&fault) };
+    let shards = start(flaky, NoLocks, MarketHours::Always, system_clock());
+    for (name, what) in [("committed", COMMITTED), ("rolled-back", ROLLED_BACK)] {
+        fault.store(what, Ordering::SeqCst);
+        let mut order = command(account, name, limit(Side::Buy, "1", "100"));
+        order.client_order_id_given = false;
+        let id = order.order_id;
+        let placed = shards.place(order).await.unwrap();
+        assert_eq!((placed.order.id, placed.replayed), (id, false), "{name}");
+        assert_eq!(fault.load(Ordering::SeqCst), 0, "the fault must have hit");
+    }
+    assert_eq!(world.count("select count(*) from orders").await, 2);
+    assert_eq!(world.count("select count(*) from event_log").await, 2);
+    assert_eq!(world.cash(account).await.held, Decimal::from(200));
+    world.audit().await;
+}

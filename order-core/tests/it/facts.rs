@@ -1,0 +1,208 @@
+//! What the gateway's and the brokers' events do to an account, in any order and more than once.
+
+use crate::world::{Flow, World, acknowledged, broker_event, fill, in_doubt, limit, place, sent};
+use contracts::event::{BrokerFact, GatewayEvent, Producer};
+use contracts::{ExecutionId, Partition, Side};
+use order_core::application::command::{CommandError, Commands};
+use order_core::application::facts::SliceResult;
+use order_core::application::query::Queries;
+use order_core::application::store::{LockMode, Store, Transaction};
+use order_core::domain::refusal::Refusal;
+use order_core::domain::status::Status;
+use platform::testing::eventually;
+use rust_decimal::Decimal;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+#[tokio::test]
+async fn a_fill_before_the_acknowledgement_counts_and_a_late_doubt_changes_nothing() {
+    let world = World::new().await;
+    let account = world.account("10000").await;
+    let order = place(&world.shards, account, "c-1", limit(Side::Buy, "10", "100")).await.unwrap().order;
+    world.broker(account, &[broker_event(Some(order.id), "b-1", "4", fill("e1", "4", "99"))]).await;
+    world.gateway(account, &[sent(order.id), in_doubt(order.id)]).await;
+    assert_eq!(world.order(account, order.id).await.status(), Status::PartiallyFilled);
+    world.gateway(account, &[acknowledged(order.id, "b-1")]).await;
+    world.broker(account, &[broker_event(Some(order.id), "b-1", "10", fill("e2", "6", "98"))]).await;
+    let filled = world.order(account, order.id).await;
+    assert_eq!((filled.status(), filled.facts.executed.net_notional), (Status::Filled, Decimal::from(984)));
+    let cash = world.cash(account).await;
+    assert_eq!((cash.available, cash.held), (Decimal::from(9016), Decimal::ZERO));
+    assert_eq!(world.store.positions(account).await.unwrap()[0].position.shares.available, Decimal::TEN);
+    world.audit().await;
+}
+
+#[tokio::test]
+async fn a_slice_delivered_twice_takes_effect_once() {
+    let world = World::new().await;
+    let account = world.account("10000").await;
+    let order = place(&world.shards, account, "c-1", limit(Side::Buy, "10", "100")).await.unwrap().order;
+    let event = broker_event(Some(order.id), "b-1", "4", fill("e1", "4", "99"));
+    let slice = world.log.slice(Producer::FillReceiver, Partition::of_account(account), &[event]);
+    let other = world.another();
+    let results = tokio::join!(world.shards.apply(slice.clone()), other.apply(slice));
+    let applied = [results.0.unwrap(), results.1.unwrap()];
+    assert_eq!(applied.iter().filter(|result| matches!(result, SliceResult::Applied(_))).count(), 1);
+    assert_eq!(world.order(account, order.id).await.facts.executed.net_quantity, Decimal::from(4));
+    world.audit().await;
+}
+
+#[tokio::test]
+async fn a_canceled_order_keeps_its_hold_until_every_fill_is_here() {
+    let world = World::new().await;
+    let account = world.account("1000").await;
+    let order = place(&world.shards, account, "c-1", limit(Side::Buy, "10", "100")).await.unwrap().order;
+    world.shards.cancel(account, order.id).await.unwrap();
+    world.broker(account, &[broker_event(Some(order.id), "b-1", "7", BrokerFact::Canceled)]).await;
+    assert!(!world.order(account, order.id).await.status().is_terminal());
+    assert_eq!(world.cash(account).await.available, Decimal::ZERO);
+    world.broker(account, &[broker_event(Some(order.id), "b-1", "7", fill("e1", "7", "100"))]).await;
+    assert_eq!(world.order(account, order.id).await.status(), Status::Canceled);
+    assert_eq!(world.cash(account).await.available, Decimal::from(300));
+    world.audit().await;
+}
+
+#[tokio::test]
+async fn a_bust_after_the_money_is_spent_leaves_a_shortfall_and_a_restricted_account() {
+    let world = World::new().await;
+    let account = world.account("1000").await;
+    world.bought(account, "buy", "10", "100").await;
+    let sell = place(&world.shards, account, "sell", limit(Side::Sell, "10", "100")).await.unwrap().order;
+    world.broker(account, &[broker_event(Some(sell.id), "b-s", "10", fill("e-s", "10", "100"))]).await;
+    world.bought(account, "again", "10", "100").await;
+    let bust = BrokerFact::Bust {
+        execution_id: ExecutionId::new("x-1").unwrap(),
+        previous_execution_id: ExecutionId::new("e-s").unwrap(),
+    };
+    world.broker(account, &[broker_event(Some(sell.id), "b-s", "10", bust)]).await;
+    let cash = world.cash(account).await;
+    assert_eq!((cash.available, cash.shortfall), (Decimal::ZERO, Decimal::from(1000)));
+    let refused = place(&world.shards, account, "more", limit(Side::Buy, "1", "1")).await;
+    assert!(matches!(refused, Err(CommandError::Refused(Refusal::Restricted(_)))), "{refused:?}");
+    world.audit().await;
+}
+
+#[tokio::test]
+async fn a_refused_order_that_lives_after_all_takes_its_hold_again() {
+    let world = World::new().await;
+    let account = world.account("1000").await;
+    let order = place(&world.shards, account, "c-1", limit(Side::Buy, "10", "100")).await.unwrap().order;
+    let refused = GatewayEvent::Refused { order_id: order.id, code: 40_310_000, message: "no".to_owned() };
+    world.gateway(account, &[refused]).await;
+    assert_eq!(world.order(account, order.id).await.status(), Status::Rejected);
+    assert_eq!(world.cash(account).await.held, Decimal::ZERO);
+    world.broker(account, &[broker_event(Some(order.id), "b-1", "0", BrokerFact::Live)]).await;
+    assert_eq!(world.order(account, order.id).await.status(), Status::Working);
+    assert_eq!(world.cash(account).await.held, Decimal::from(1000));
+    world.audit().await;
+}
+
+#[tokio::test]
+async fn an_end_without_the_brokers_count_asks_for_a_lookup_once() {
+    let world = World::new().await;
+    let account = world.account("1000").await;
+    let order = place(&world.shards, account, "c-1", limit(Side::Buy, "10", "100")).await.unwrap().order;
+    let mut event = broker_event(Some(order.id), "b-1", "0", BrokerFact::Canceled);
+    event.cumulative_quantity = None;
+    world.broker(account, &[event.clone(), event]).await;
+    assert_eq!(world.count("select count(*) from event_log where type = 'order.lookup'").await, 1);
+    assert!(!world.order(account, order.id).await.status().is_terminal());
+    world.audit().await;
+}
+
+#[tokio::test]
+async fn events_of_a_busy_account_wait_in_order_and_the_neighbours_go_on() {
+    let world = World::new().await;
+    let busy = world.account("1000").await;
+    let order = place(&world.shards, busy, "c-1", limit(Side::Buy, "10", "100")).await.unwrap().order;
+    let mut tx = world.store.begin().await.unwrap();
+    tx.lock(&BTreeSet::from([busy]), LockMode::Wait).await.unwrap();
+    let first = broker_event(Some(order.id), "b-1", "4", fill("e1", "4", "100"));
+    assert!(matches!(world.broker(busy, &[first]).await, SliceResult::Applied(_)));
+    let second = broker_event(Some(order.id), "b-1", "10", fill("e2", "6", "100"));
+    assert!(matches!(world.broker(busy, &[second]).await, SliceResult::Applied(_)));
+    assert_eq!(world.count("select count(*) from deferred").await, 2);
+    drop(tx);
+    let settled =
+        eventually(Duration::from_secs(10), || async { world.order(busy, order.id).await.status() == Status::Filled });
+    assert!(settled.await);
+    assert_eq!(world.count("select count(*) from deferred").await, 0);
+    world.audit().await;
+}
+
+#[tokio::test]
+async fn a_poison_event_parks_its_account_and_holds_up_nobody_else() {
+    let world = World::new().await;
+    let (account, other) = (world.account("1000").await, world.account("1000").await);
+    let order = place(&world.shards, account, "c-1", limit(Side::Buy, "10", "10")).await.unwrap().order;
+    let partition = Partition::of_account(account);
+    let mut slice = world.log.raw_slice(
+        Producer::FillReceiver,
+        partition,
+        vec![("broker.fill".to_owned(), "{\"nonsense\":true}".to_owned())],
+    );
+    slice.events[0].order_id = Some(order.id);
+    slice.events[0].account_id = Some(account);
+    assert!(matches!(world.shards.apply(slice).await.unwrap(), SliceResult::Applied(_)));
+    world.broker(account, &[broker_event(Some(order.id), "b-1", "4", fill("e1", "4", "10"))]).await;
+    assert_eq!(world.count("select count(*) from deferred where reason = 'poison'").await, 1);
+    assert_eq!(world.count("select count(*) from deferred where reason = 'behind'").await, 1);
+    let refused = place(&world.shards, account, "c-2", limit(Side::Buy, "1", "10")).await;
+    assert!(matches!(refused, Err(CommandError::Refused(Refusal::Restricted(_)))), "{refused:?}");
+    world.shards.cancel(account, order.id).await.unwrap();
+    place(&world.shards, other, "c-1", limit(Side::Buy, "1", "10")).await.unwrap();
+    world.audit().await;
+}
+
+#[tokio::test]
+async fn a_fill_of_an_unknown_broker_order_waits_until_the_acknowledgement_names_it() {
+    let world = World::new().await;
+    let account = world.account("1000").await;
+    let order = place(&world.shards, account, "c-1", limit(Side::Buy, "10", "10")).await.unwrap().order;
+    let orphan = broker_event(None, "b-9", "10", fill("e1", "10", "10"));
+    let elsewhere = Partition::of_broker_order(&orphan.broker, &orphan.broker_order_id);
+    let slice = world.log.slice(Producer::FillReceiver, elsewhere, &[orphan]);
+    world.shards.apply(slice).await.unwrap();
+    assert_eq!(world.count("select count(*) from orphans").await, 1);
+    world.gateway(account, &[sent(order.id), acknowledged(order.id, "b-9")]).await;
+    assert_eq!(world.order(account, order.id).await.status(), Status::Filled);
+    assert_eq!(world.count("select count(*) from orphans").await, 0);
+    world.audit().await;
+}
+
+#[tokio::test]
+async fn an_orphan_that_comes_after_the_binding_finds_its_order() {
+    let world = World::new().await;
+    let account = world.account("1000").await;
+    let order = place(&world.shards, account, "c-1", limit(Side::Buy, "10", "10")).await.unwrap().order;
+    world.gateway(account, &[acknowledged(order.id, "b-9")]).await;
+    let late = broker_event(None, "b-9", "10", fill("e1", "10", "10"));
+    let elsewhere = Partition::of_broker_order(&late.broker, &late.broker_order_id);
+    world.shards.apply(world.log.slice(Producer::FillReceiver, elsewhere, &[late])).await.unwrap();
+    assert_eq!(world.order(account, order.id).await.status(), Status::Filled);
+    world.audit().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fills_and_orders_of_one_account_at_once_neither_deadlock_nor_lose_anything() {
+    let world = World::new().await;
+    let account = world.account("100000").await;
+    let shards = world.another();
+    let placing = tokio::spawn(async move {
+        let mut ids = Vec::new();
+        for n in 0..40 {
+            ids.push(place(&shards, account, &format!("n-{n}"), limit(Side::Buy, "1", "10")).await.unwrap().order.id);
+        }
+        ids
+    });
+    for n in 0..40 {
+        world.bought(account, &format!("f-{n}"), "1", "10").await;
+    }
+    assert_eq!(placing.await.unwrap().len(), 40);
+    let settled =
+        eventually(Duration::from_secs(20), || async { world.count("select count(*) from executions").await == 40 });
+    assert!(settled.await);
+    let cash = world.cash(account).await;
+    assert_eq!((cash.available, cash.held), (Decimal::from(99_200), Decimal::from(400)));
+    world.audit().await;
+}
