@@ -209,6 +209,8 @@ impl ServicePlan<'_> {
             ("BROKER_GATEWAY__BROKER__KEY_ID", self.secrets.broker_key_id.clone()),
             ("BROKER_GATEWAY__BROKER__SECRET_KEY", self.secrets.broker_secret_key.clone()),
             ("BROKER_GATEWAY__BROKER__ACCOUNT_ID", BROKER_ACCOUNT.to_owned()),
+            // A minute of the retry ladder passes in a second.
+            ("BROKER_GATEWAY__RETRY__MINUTE_MS", "1000".to_owned()),
         ]
     }
 
