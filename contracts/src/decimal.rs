@@ -157,8 +157,27 @@ mod tests {
     #[test]
     fn text_outside_the_grammar_is_refused() {
         for text in [
-            "", " ", "NaN", "nan", "Infinity", "-Infinity", "+1", "1_000", "1.", ".5", "1,5", "0x10",
-            "1e", "1e+", "1e1.5", "--1", "1 ", " 1", "1\u{0}", "١", "1e9999",
+            "",
+            " ",
+            "NaN",
+            "nan",
+            "Infinity",
+            "-Infinity",
+            "+1",
+            "1_000",
+            "1.",
+            ".5",
+            "1,5",
+            "0x10",
+            "1e",
+            "1e+",
+            "1e1.5",
+            "--1",
+            "1 ",
+            " 1",
+            "1\u{0}",
+            "١",
+            "1e9999",
         ] {
             assert_eq!(parse_decimal(text, BOUNDS), Err(DecimalError::NotANumber), "{text:?}");
         }

@@ -16,9 +16,7 @@ pub mod symbol;
 pub mod terms;
 
 pub use broker_key::BrokerKey;
-pub use ids::{
-    AccountId, BrokerId, BrokerOrderId, ClientOrderId, EventId, ExecutionId, IdError, OrderId,
-};
+pub use ids::{AccountId, BrokerId, BrokerOrderId, ClientOrderId, EventId, ExecutionId, IdError, OrderId};
 pub use money::{Currency, Money, MoneyError, Price, Quantity};
 pub use partition::Partition;
 pub use symbol::Symbol;
