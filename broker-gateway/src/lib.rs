@@ -8,4 +8,6 @@
 
 pub mod adapters;
 pub mod application;
+pub mod config;
 pub mod domain;
+pub mod service;

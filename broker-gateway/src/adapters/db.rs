@@ -13,7 +13,13 @@ mod text;
 mod write;
 
 pub use error::RowError;
-pub(super) use error::is_data_error;
 pub use gauges::Gauges;
 pub use slice::{DeferredEvent, SliceStart, SliceTransaction};
 pub use store::PgStore;
+
+pub(super) use error::is_data_error;
+
+use sqlx::migrate::Migrator;
+
+/// The migrations that this program carries.
+pub static MIGRATOR: Migrator = sqlx::migrate!("../migrations/broker-gateway");

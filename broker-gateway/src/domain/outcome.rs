@@ -7,7 +7,7 @@ use std::time::Duration;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CreateOutcome {
     /// The broker has the order and showed it.
-    Accepted(SeenOrder),
+    Accepted(Box<SeenOrder>),
     /// The broker has an order under our key already. A success, once the original is fetched.
     Duplicate,
     /// The broker's own well-formed refusal of this attempt.
@@ -42,7 +42,7 @@ pub struct Refusal {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LookupOutcome {
     /// The broker has the order.
-    Found(SeenOrder),
+    Found(Box<SeenOrder>),
     /// A well-formed 404 with the broker's own code. Any other 404 is unknown.
     None,
     /// Come back later.

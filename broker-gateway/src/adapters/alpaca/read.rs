@@ -18,7 +18,7 @@ pub(super) fn create(key: BrokerKey, result: &WireResult, rate_limited_is_unproc
     let unknown = || CreateOutcome::Unknown { reason: strange(reply) };
     match reply.status {
         200 | 201 => match order(reply, key) {
-            Ok(seen) => CreateOutcome::Accepted(seen),
+            Ok(seen) => CreateOutcome::Accepted(Box::new(seen)),
             Err(reason) => CreateOutcome::Unknown { reason },
         },
         429 if rate_limited_is_unprocessed => CreateOutcome::RateLimited { retry_after: reply.retry_after },
@@ -39,7 +39,7 @@ pub(super) fn lookup(key: BrokerKey, result: &WireResult) -> LookupOutcome {
     };
     match reply.status {
         200 => match order(reply, key) {
-            Ok(seen) => LookupOutcome::Found(seen),
+            Ok(seen) => LookupOutcome::Found(Box::new(seen)),
             Err(reason) => LookupOutcome::Unknown { reason },
         },
         404 if refusal(reply).is_some() => LookupOutcome::None,

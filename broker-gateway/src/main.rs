@@ -1,0 +1,58 @@
+//! The broker gateway's process: reads its configuration, wires the parts, and ends on a signal.
+
+use anyhow::Context;
+use broker_gateway::config::Settings;
+use broker_gateway::service::{Ended, Service, migrate};
+use clap::{Parser, Subcommand};
+use platform::clock::{SystemClock, SystemIds};
+use platform::{http, shutdown, telemetry, tls};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Sends orders to a broker, each at most once, and tells what came of them.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    /// A TOML file that is laid over the compiled-in defaults.
+    #[arg(long, global = true)]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+enum Command {
+    /// Check the schema and work (the default).
+    Run,
+    /// Apply the migrations and exit.
+    Migrate,
+    /// Read the configuration, say whether it is valid, and exit.
+    CheckConfig,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let settings = Settings::load(arguments.config.as_deref()).context("configuration")?;
+    match arguments.command.unwrap_or(Command::Run) {
+        Command::CheckConfig => Ok(()),
+        Command::Migrate => {
+            let _metrics = telemetry::init("broker-gateway")?;
+            migrate(&settings).await.context("migrate")
+        }
+        Command::Run => {
+            tls::install_crypto_provider();
+            let metrics = telemetry::init("broker-gateway")?;
+            let end = shutdown::on_signal().context("signal handlers")?;
+            let base = |health| http::ops_router(metrics, health);
+            let service = Service::start(settings, Arc::new(SystemClock), Arc::new(SystemIds), base, end)
+                .await
+                .context("start")?;
+            tracing::info!(ops_addr = %service.ops_addr, "broker gateway runs");
+            match service.ended().await {
+                Ended::AsAsked => Ok(()),
+                Ended::TaskFailed => anyhow::bail!("a task ended by itself"),
+            }
+        }
+    }
+}

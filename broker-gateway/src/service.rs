@@ -1,0 +1,300 @@
+//! The process, put together.
+
+use crate::adapters::alpaca::Alpaca;
+use crate::adapters::caller::{CallerError, HttpCaller};
+use crate::adapters::db::{MIGRATOR, PgStore};
+use crate::adapters::http::{GatewayHealth, OpsPort, ops_router, reference_router};
+use crate::adapters::intake::Intake;
+use crate::adapters::jitter::RandomJitter;
+use crate::application::lane::{LaneControl, LaneWorker};
+use crate::application::recorder::Recorder;
+use crate::application::reference::{self, Instruments};
+use crate::application::rules::Rules;
+use crate::config::Settings;
+use crate::domain::lane::Lane;
+use axum::Router;
+use contracts::event::Producer;
+use platform::bus::Publisher;
+use platform::clock::{Clock, IdSource};
+use platform::config::ConfigError;
+use platform::consumer::{self, ConsumerError, ConsumerStatus};
+use platform::db::{self, DbError};
+use platform::feed::{self, FeedClient, FeedError};
+use platform::http::{Health, ServerLimits, bind, serve};
+use platform::link::LinkError;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use thiserror::Error;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+/// The name under which the producers of logs know this process.
+const CONSUMER: &str = "broker-gateway";
+
+/// Why the process does not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The configuration.
+    #[error("configuration is not valid")]
+    Config(#[from] ConfigError),
+    /// The database or its schema.
+    #[error("database cannot be used")]
+    Database(#[from] DbError),
+    /// The broker's address or credentials.
+    #[error("broker cannot be called")]
+    Caller(#[from] CallerError),
+    /// A peer's address.
+    #[error("peer's feed cannot be read")]
+    Feed(#[from] FeedError),
+    /// The HTTP client for feeds.
+    #[error("http client for feeds could not be built")]
+    Client(#[source] reqwest::Error),
+    /// The bus's address.
+    #[error("bus cannot be used")]
+    Bus(#[from] LinkError),
+    /// The operator's port.
+    #[error("could not listen on {addr}")]
+    Listen {
+        /// Where.
+        addr: SocketAddr,
+        /// The system's error.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// Applies the migrations and does nothing else.
+///
+/// # Errors
+/// [`DbError`] from the database.
+pub async fn migrate(settings: &Settings) -> Result<(), DbError> {
+    let pool = db::connect(&settings.database).await?;
+    db::migrate(&pool, &MIGRATOR).await
+}
+
+/// A running gateway.
+pub struct Service {
+    /// Where the operator's port listens.
+    pub ops_addr: SocketAddr,
+    done: JoinHandle<Ended>,
+}
+
+/// How the process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It was asked to.
+    AsAsked,
+    /// A task ended by itself, which none should.
+    TaskFailed,
+}
+
+/// What most parts share.
+struct Parts {
+    settings: Settings,
+    rules: Arc<Rules>,
+    clock: Arc<dyn Clock>,
+    store: Arc<PgStore>,
+    control: LaneControl,
+    wake: Arc<Notify>,
+    shutdown: CancellationToken,
+}
+
+impl Service {
+    /// Starts everything. `base` makes the routes that every process serves from its health.
+    ///
+    /// # Errors
+    /// [`StartError`] naming what is missing.
+    pub async fn start(
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+        ids: Arc<dyn IdSource>,
+        base: impl FnOnce(Arc<dyn Health>) -> Router,
+        shutdown: CancellationToken,
+    ) -> Result<Self, StartError> {
+        let rules = Arc::new(settings.rules()?);
+        let pool = db::connect(&settings.database).await?;
+        db::check_migrations(&pool, &MIGRATOR).await?;
+        let addr = settings.http.ops_addr;
+        let listener = bind(addr).await.map_err(|source| StartError::Listen { addr, source })?;
+        let ops_addr = listener.local_addr().map_err(|source| StartError::Listen { addr, source })?;
+        // The bus ends after the recorder, so that the last batch is still published.
+        let bus_end = CancellationToken::new();
+        let (publisher, bus) = Publisher::start(
+            settings.redis.clone(),
+            Producer::BrokerGateway,
+            pool.clone(),
+            settings.bus.clone(),
+            bus_end.clone(),
+        )?;
+        let store = Arc::new(PgStore::new(pool.clone(), ids, Some(publisher)));
+        let control = LaneControl::new(Lane::new(settings.lane_policy()));
+        let wake = Arc::new(Notify::new());
+        let parts = Parts { settings, rules, clock, store, control, wake, shutdown: shutdown.clone() };
+
+        let mut tasks = JoinSet::new();
+        let consumers = parts.start_consumers(&mut tasks)?;
+        let health = GatewayHealth::new(consumers, parts.control.clone());
+        parts.start_lane(&mut tasks)?;
+        let instruments = Instruments::default();
+        parts.start_reference(&mut tasks, instruments.clone())?;
+        tasks.spawn(watch(Arc::clone(&parts.store), health.clone(), parts.settings.watch.count_interval_ms, shutdown.clone()));
+        let tokens = parts.settings.tokens.clone();
+        let port = OpsPort {
+            store: Arc::clone(&parts.store),
+            rules: Arc::clone(&parts.rules),
+            lane: parts.control.clone(),
+            rate_per_s_max: parts.settings.lane.rate_per_s_max,
+        };
+        let router = base(Arc::new(health))
+            .merge(feed::router(pool, Producer::BrokerGateway, tokens.peer.clone()))
+            .merge(reference_router(instruments, tokens.peer))
+            .merge(ops_router(port, tokens.ops));
+        tasks.spawn(serve(listener, router, ServerLimits::default(), shutdown.clone()));
+        let deadline = Duration::from_millis(parts.settings.shutdown.deadline_ms);
+        drop(parts);
+        let done = tokio::spawn(supervise(tasks, bus, bus_end, shutdown, deadline));
+        Ok(Self { ops_addr, done })
+    }
+
+    /// Waits for the end, which is bounded after shutdown was asked for.
+    pub async fn ended(self) -> Ended {
+        self.done.await.unwrap_or(Ended::TaskFailed)
+    }
+}
+
+impl Parts {
+    /// Reads the order server's log for work and the fill receiver's for evidence.
+    fn start_consumers(&self, tasks: &mut JoinSet<()>) -> Result<Vec<ConsumerStatus>, StartError> {
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .map_err(StartError::Client)?;
+        let peers = &self.settings.peers;
+        let sink = Arc::new(Intake::new(
+            PgStore::clone(&self.store),
+            Arc::clone(&self.rules),
+            RandomJitter,
+            Arc::clone(&self.wake),
+        ));
+        let mut statuses = Vec::new();
+        for (producer, url) in
+            [(Producer::OrderCore, &peers.order_server_url), (Producer::FillReceiver, &peers.receiver_url)]
+        {
+            let feed = FeedClient::new(url, self.settings.tokens.peer.clone(), http.clone())?;
+            let status = ConsumerStatus::new(producer);
+            statuses.push(status.clone());
+            let (sink, redis, config) =
+                (Arc::clone(&sink), self.settings.redis.clone(), self.settings.consumer.clone());
+            let shutdown = self.shutdown.clone();
+            tasks.spawn(async move {
+                let ended: Result<(), ConsumerError> =
+                    consumer::run(CONSUMER, producer, sink, redis, feed, config, status, shutdown).await;
+                if let Err(error) = ended {
+                    tracing::error!(error = &error as &dyn std::error::Error, %producer, "consumer could not start");
+                }
+            });
+        }
+        Ok(statuses)
+    }
+
+    fn caller(&self) -> Result<HttpCaller, StartError> {
+        let broker = &self.settings.broker;
+        let limits = self.settings.caller_limits();
+        Ok(HttpCaller::new(&broker.base_url, &broker.key_id, &broker.secret_key, limits)?)
+    }
+
+    fn dialect(&self) -> Alpaca {
+        Alpaca::new(&self.settings.broker.account_id, self.rules.profile.rate_limited_is_unprocessed)
+    }
+
+    /// Starts the lane and its recorder, which ends when the lane has and its queue is empty.
+    fn start_lane(&self, tasks: &mut JoinSet<()>) -> Result<(), StartError> {
+        let (finished, ends) = mpsc::channel(self.settings.lane.record_queue_len_max);
+        let worker = LaneWorker {
+            store: Arc::clone(&self.store),
+            caller: Arc::new(self.caller()?),
+            dialect: Arc::new(self.dialect()),
+            jitter: RandomJitter,
+            clock: Arc::clone(&self.clock),
+            rules: Arc::clone(&self.rules),
+            control: self.control.clone(),
+            limits: self.settings.lane_limits(),
+            wake: Arc::clone(&self.wake),
+            finished,
+        };
+        let recorder = Recorder {
+            store: Arc::clone(&self.store),
+            rules: Arc::clone(&self.rules),
+            jitter: RandomJitter,
+            limits: self.settings.recorder_limits(),
+            wake: Arc::clone(&self.wake),
+        };
+        let shutdown = self.shutdown.clone();
+        tasks.spawn(async move { worker.run(shutdown).await });
+        tasks.spawn(recorder.run(ends));
+        Ok(())
+    }
+
+    fn start_reference(&self, tasks: &mut JoinSet<()>, instruments: Instruments) -> Result<(), StartError> {
+        let broker = &self.settings.broker;
+        let limits = self.settings.reference_limits();
+        let caller = Arc::new(HttpCaller::new(&broker.base_url, &broker.key_id, &broker.secret_key, limits)?);
+        let dialect = Arc::new(self.dialect());
+        let intervals = self.settings.reference_intervals();
+        tasks.spawn(reference::run(caller, dialect, instruments, intervals, self.shutdown.clone()));
+        Ok(())
+    }
+}
+
+/// Counts what waits, for metrics and health.
+async fn watch(store: Arc<PgStore>, health: GatewayHealth, interval_ms: u64, shutdown: CancellationToken) {
+    loop {
+        match store.gauges().await {
+            Ok(gauges) => {
+                gauges.publish();
+                health.set_gauges(Some(gauges));
+            }
+            Err(error) => {
+                health.set_gauges(None);
+                tracing::warn!(error = &error as &dyn std::error::Error, "requests could not be counted");
+            }
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(Duration::from_millis(interval_ms)) => {}
+        }
+    }
+}
+
+/// Waits for shutdown, or for a task that ends before it (a panic); then for all, within a deadline.
+async fn supervise(
+    mut tasks: JoinSet<()>,
+    bus: JoinHandle<()>,
+    bus_end: CancellationToken,
+    shutdown: CancellationToken,
+    deadline: Duration,
+) -> Ended {
+    let ended = tokio::select! {
+        biased;
+        () = shutdown.cancelled() => Ended::AsAsked,
+        ended = tasks.join_next() => {
+            tracing::error!(?ended, "a task ended by itself; the process ends");
+            shutdown.cancel();
+            Ended::TaskFailed
+        }
+    };
+    let all = async {
+        while tasks.join_next().await.is_some() {}
+        bus_end.cancel();
+        if let Err(error) = bus.await {
+            tracing::error!(%error, "bus ended badly");
+        }
+    };
+    if tokio::time::timeout(deadline, all).await.is_err() {
+        tracing::warn!("not everything ended in time; calls without a record are asked about at the next start");
+    }
+    ended
+}
