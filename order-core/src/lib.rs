@@ -2,4 +2,6 @@
 
 pub mod adapters;
 pub mod application;
+pub mod config;
 pub mod domain;
+pub mod service;

@@ -1,0 +1,334 @@
+//! Configuration of the order server. Every field is explained in `config.default.toml`.
+
+mod rate;
+
+use crate::adapters::http::BodyLimits;
+use crate::application::batch::BatchPolicy;
+use crate::application::shard::ShardConfig;
+use crate::domain::hold::Charges;
+use contracts::calendar::MarketHours;
+use contracts::partition::PARTITION_COUNT;
+use platform::bus::BusConfig;
+use platform::config::{ConfigError, DatabaseConfig, RedisConfig, Secret};
+use platform::consumer::ConsumerConfig;
+use platform::http::ServerLimits;
+use platform::lock::LockConfig;
+use rate::Bps;
+use serde::Deserialize;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+const DEFAULT: &str = include_str!("../config.default.toml");
+const PREFIX: &str = "ORDER_SERVER__";
+
+/// Names that other processes share.
+const ALIASES: &[(&str, &str)] = &[
+    ("ORDER_CORE_DATABASE_URL", "database.url"),
+    ("REDIS_URL", "redis.url"),
+    ("OPS_TOKEN", "tokens.ops"),
+    ("PEER_TOKEN", "tokens.peer"),
+];
+
+/// Highest commission and collar: the whole price.
+const BPS_MAX: i64 = 10_000;
+
+/// Everything.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Listeners.
+    pub http: HttpSettings,
+    /// Credentials of operators and processes.
+    pub tokens: TokenSettings,
+    /// PostgreSQL.
+    pub database: DatabaseConfig,
+    /// Redis.
+    pub redis: RedisConfig,
+    /// The account lock.
+    pub lock: LockConfig,
+    /// Publishing.
+    pub bus: BusConfig,
+    /// Reading the other processes' logs.
+    pub consumer: ConsumerConfig,
+    /// The shard workers.
+    pub worker: WorkerSettings,
+    /// The market.
+    pub market: MarketSettings,
+    /// What we charge.
+    pub charges: ChargeSettings,
+    /// Assets and prices.
+    pub reference: ReferenceSettings,
+    /// The other processes.
+    pub peers: PeerSettings,
+    /// Looking after ourselves.
+    pub watch: WatchSettings,
+    /// The end.
+    pub shutdown: ShutdownSettings,
+}
+
+/// Listeners.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "explained in config.default.toml")]
+pub struct HttpSettings {
+    pub api_addr: SocketAddr,
+    pub ops_addr: SocketAddr,
+    pub connections_max: usize,
+    pub header_timeout_ms: u64,
+    pub body_len_max: usize,
+    pub drained_len_max: usize,
+    pub body_timeout_ms: u64,
+    pub drain_timeout_ms: u64,
+}
+
+/// Credentials of operators and processes.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "explained in config.default.toml")]
+pub struct TokenSettings {
+    pub ops: Secret,
+    pub peer: Secret,
+}
+
+/// The shard workers.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "explained in config.default.toml")]
+pub struct WorkerSettings {
+    pub shards: i16,
+    pub batch_len_max: usize,
+    pub queue_len_max: usize,
+    pub command_deadline_ms: u64,
+    pub tick_ms: u64,
+    pub busy_pause_ms: u64,
+    pub losses_max: u32,
+    pub busy_max: u32,
+    pub tries_max: u32,
+    pub retry_pause_ms: u64,
+}
+
+/// The market.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "explained in config.default.toml")]
+pub struct MarketSettings {
+    pub hours: MarketHours,
+}
+
+/// What we charge.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "explained in config.default.toml")]
+pub struct ChargeSettings {
+    pub commission_bps: Bps,
+    pub collar_bps: Bps,
+}
+
+/// Assets and prices.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "explained in config.default.toml")]
+pub struct ReferenceSettings {
+    pub poll_ms: u64,
+    pub age_max_ms: u64,
+}
+
+/// The other processes.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "explained in config.default.toml")]
+pub struct PeerSettings {
+    pub gateway_url: String,
+    pub receiver_url: String,
+}
+
+/// Looking after ourselves.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "explained in config.default.toml")]
+pub struct WatchSettings {
+    pub ping_interval_ms: u64,
+    pub count_interval_ms: u64,
+    pub audit_interval_ms: u64,
+}
+
+/// The end.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "explained in config.default.toml")]
+pub struct ShutdownSettings {
+    pub deadline_ms: u64,
+}
+
+fn require(good: bool, text: &str) -> Result<(), ConfigError> {
+    if good { Ok(()) } else { Err(ConfigError::Invalid(text.to_owned())) }
+}
+
+impl Settings {
+    /// Reads the defaults, a file if given, and the environment, and checks the whole.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the field.
+    pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
+        let settings: Self = platform::config::load(DEFAULT, file, PREFIX, ALIASES)?;
+        settings.validate()?;
+        Ok(settings)
+    }
+
+    /// Checks the values against each other.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`] naming the field.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        require(!self.database.url.expose().is_empty(), "database.url must be set (ORDER_CORE_DATABASE_URL)")?;
+        require(!self.redis.url.expose().is_empty(), "redis.url must be set (REDIS_URL)")?;
+        self.database.validate()?;
+        self.lock.validate(&self.redis)?;
+        self.bus.validate()?;
+        self.consumer.validate()?;
+        self.validate_http()?;
+        self.validate_worker()?;
+        require(
+            self.charges.collar_bps.is_at_most(BPS_MAX) && self.charges.commission_bps.is_at_most(BPS_MAX),
+            "charges.commission_bps and charges.collar_bps must be from 0 to 10000",
+        )?;
+        require(
+            self.reference.poll_ms > 0 && self.reference.age_max_ms >= self.reference.poll_ms.saturating_mul(2),
+            "reference.poll_ms must be above zero, and reference.age_max_ms at least twice that",
+        )?;
+        require(self.watch.ping_interval_ms > 0, "watch.ping_interval_ms must be above zero")?;
+        require(self.shutdown.deadline_ms > 0, "shutdown.deadline_ms must be above zero")
+    }
+
+    fn validate_http(&self) -> Result<(), ConfigError> {
+        let http = &self.http;
+        require(http.connections_max > 0, "http.connections_max must be above zero")?;
+        require(http.header_timeout_ms > 0, "http.header_timeout_ms must be above zero")?;
+        require(http.body_timeout_ms > 0, "http.body_timeout_ms must be above zero")?;
+        require(http.body_len_max >= 1024, "http.body_len_max must be at least 1024")?;
+        require(http.drained_len_max >= http.body_len_max, "http.drained_len_max must not be below http.body_len_max")
+    }
+
+    fn validate_worker(&self) -> Result<(), ConfigError> {
+        let worker = &self.worker;
+        require((1..=PARTITION_COUNT).contains(&worker.shards), "worker.shards must be from 1 to 16")?;
+        require(worker.batch_len_max > 0, "worker.batch_len_max must be above zero")?;
+        require(worker.queue_len_max >= worker.batch_len_max, "worker.queue_len_max must be at least a batch")?;
+        require(worker.command_deadline_ms > 0, "worker.command_deadline_ms must be above zero")?;
+        require(worker.tick_ms > 0 && worker.busy_pause_ms > 0, "worker.tick_ms and busy_pause_ms must be above zero")?;
+        require(worker.tries_max > 0 && worker.retry_pause_ms > 0, "worker.tries_max must be above zero")?;
+        require(
+            u32::from(worker.shards.unsigned_abs()) < self.database.connections_max,
+            "database.connections_max must be above worker.shards: workers would leave no connection for reads",
+        )?;
+        // Beyond this a batch's locks are gone while it works, and another copy starts on its accounts.
+        let batch_ms = self.database.statement_timeout_ms + self.database.lock_timeout_ms;
+        require(
+            self.lock.lease_ms > batch_ms + self.redis.response_timeout_ms,
+            "lock.lease_ms must be above database.statement_timeout_ms + lock_timeout_ms + redis.response_timeout_ms",
+        )
+    }
+
+    /// Limits of a listener.
+    #[must_use]
+    pub fn server_limits(&self) -> ServerLimits {
+        ServerLimits {
+            connections_max: self.http.connections_max,
+            header_timeout: Duration::from_millis(self.http.header_timeout_ms),
+            drain_timeout: Duration::from_millis(self.http.drain_timeout_ms),
+            ..ServerLimits::default()
+        }
+    }
+
+    /// Limits of request bodies.
+    #[must_use]
+    pub fn body_limits(&self) -> BodyLimits {
+        BodyLimits {
+            len_max: self.http.body_len_max,
+            drained_len_max: self.http.drained_len_max,
+            read_timeout: Duration::from_millis(self.http.body_timeout_ms),
+        }
+    }
+
+    /// What we charge.
+    #[must_use]
+    pub const fn charges(&self) -> Charges {
+        Charges { commission_bps: self.charges.commission_bps.value(), collar_bps: self.charges.collar_bps.value() }
+    }
+
+    /// How workers decide.
+    #[must_use]
+    pub fn batch_policy(&self) -> BatchPolicy {
+        let age_max = Duration::from_millis(self.reference.age_max_ms);
+        BatchPolicy {
+            charges: self.charges(),
+            reference_age_max: time::Duration::try_from(age_max).unwrap_or(time::Duration::MAX),
+            losses_max: self.worker.losses_max,
+            busy_max: self.worker.busy_max,
+            tries_max: self.worker.tries_max,
+            retry_pause: Duration::from_millis(self.worker.retry_pause_ms),
+        }
+    }
+
+    /// Sizes and times of one worker.
+    #[must_use]
+    pub const fn shard(&self) -> ShardConfig {
+        ShardConfig {
+            batch_len_max: self.worker.batch_len_max,
+            queue_len_max: self.worker.queue_len_max,
+            tick: Duration::from_millis(self.worker.tick_ms),
+            busy_pause: Duration::from_millis(self.worker.busy_pause_ms),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(change: &str) -> Result<Settings, ConfigError> {
+        let base = DEFAULT.replacen("url = \"\"", "url = \"postgres://h/d\"", 1).replacen(
+            "url = \"\"",
+            "url = \"redis://h\"",
+            1,
+        );
+        let (from, to) = change.split_once(" -> ").unwrap_or(("", ""));
+        assert!(base.contains(from), "{from}");
+        let settings: Settings = platform::config::load(&base.replacen(from, to, 1), None, "NO_SUCH_PREFIX__", &[])?;
+        settings.validate()?;
+        Ok(settings)
+    }
+
+    #[test]
+    fn the_defaults_are_valid_once_the_servers_are_named() {
+        let settings = settings("").unwrap();
+        assert_eq!(settings.charges().collar_bps, rust_decimal::Decimal::from(500));
+        let unnamed: Settings = platform::config::load(DEFAULT, None, "NO_SUCH_PREFIX__", &[]).unwrap();
+        assert!(unnamed.validate().unwrap_err().to_string().contains("database.url"));
+    }
+
+    #[test]
+    fn values_that_contradict_each_other_are_refused_by_name() {
+        for (change, name) in [
+            ("lease_ms = 6000 -> lease_ms = 4000", "lock.lease_ms"),
+            ("shards = 4 -> shards = 17", "worker.shards"),
+            ("shards = 4 -> shards = 16", "database.connections_max"),
+            ("queue_len_max = 2048 -> queue_len_max = 1", "worker.queue_len_max"),
+            ("age_max_ms = 60000 -> age_max_ms = 1000", "reference.age_max_ms"),
+            ("collar_bps = \"500\" -> collar_bps = \"10001\"", "charges.collar_bps"),
+            ("drained_len_max = 16777216 -> drained_len_max = 1", "http.drained_len_max"),
+        ] {
+            let error = settings(change).unwrap_err().to_string();
+            assert!(error.contains(name), "{change}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_charge_that_is_a_float_is_refused() {
+        assert!(settings("collar_bps = \"500\" -> collar_bps = 0.1").is_err());
+        assert!(settings("collar_bps = \"500\" -> collar_bps = \"-1\"").is_err());
+        assert!(settings("collar_bps = \"500\" -> collar_bps = 25").is_ok());
+        assert!(settings("collar_bps = \"500\" -> collar_bps = \"2.5\"").is_ok());
+    }
+}

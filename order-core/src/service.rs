@@ -1,0 +1,336 @@
+//! The process, put together.
+//!
+//! It ends in three steps: no new requests and events, then the workers finish what they have, then
+//! the bus gets the last of it. Ended the other way round, a request under way would lose its
+//! worker and be answered "unknown" for nothing.
+
+mod workers;
+
+use crate::adapters::db::PgStore;
+use crate::adapters::health::{DatabaseProbe, OrderServerHealth};
+use crate::adapters::http::auth::Authenticator;
+use crate::adapters::http::{self, ApiState};
+use crate::adapters::migrations::MIGRATOR;
+use crate::adapters::ops::{self, OpsState};
+use crate::adapters::reference::{ReferenceError, ReferencePoller};
+use crate::adapters::secrets::SystemSecrets;
+use crate::adapters::sink::FactSink;
+use crate::adapters::watch;
+use crate::application::queue::Shards;
+use crate::application::reference::ReferenceData;
+use crate::config::Settings;
+use axum::Router;
+use contracts::calendar::{CalendarError, MarketCalendar};
+use contracts::event::Producer;
+use platform::bus::Publisher;
+use platform::clock::{Clock, IdSource};
+use platform::config::{ConfigError, DatabaseConfig};
+use platform::consumer::{self, ConsumerStatus};
+use platform::db::{self, DbError};
+use platform::feed::{self, FeedClient, FeedError};
+use platform::http::{Health, bind, serve};
+use platform::link::LinkError;
+use platform::lock::AccountLocks;
+use sqlx::PgPool;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+/// The name under which this process reads other logs, the same for all its copies.
+const CONSUMER: &str = "order-core";
+
+/// Longest single statement of a migration.
+const MIGRATION_TIMEOUT_MS: u64 = 600_000;
+
+/// Whose logs are read.
+const PRODUCERS: [Producer; 2] = [Producer::BrokerGateway, Producer::FillReceiver];
+
+/// Why the process does not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The configuration.
+    #[error("configuration is not valid")]
+    Config(#[from] ConfigError),
+    /// The database or its schema.
+    #[error("database cannot be used")]
+    Database(#[from] DbError),
+    /// The market's calendar.
+    #[error("market calendar cannot be used")]
+    Calendar(#[from] CalendarError),
+    /// The address of Redis.
+    #[error("redis cannot be used")]
+    Redis(#[from] LinkError),
+    /// The address of another process.
+    #[error("a peer cannot be used")]
+    Peer(#[from] FeedError),
+    /// Reference data.
+    #[error("reference data cannot be used")]
+    Reference(#[from] ReferenceError),
+    /// The client for other processes.
+    #[error("http client could not be built")]
+    Client(#[source] reqwest::Error),
+    /// A port.
+    #[error("could not listen on {addr}")]
+    Listen {
+        /// Where.
+        addr: SocketAddr,
+        /// The system's error.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// Applies the migrations and does nothing else.
+///
+/// # Errors
+/// [`DbError`] from the database.
+pub async fn migrate(settings: &Settings) -> Result<(), DbError> {
+    // An index over a large table takes longer than any statement of an order may.
+    let config = DatabaseConfig { statement_timeout_ms: MIGRATION_TIMEOUT_MS, ..settings.database.clone() };
+    let pool = db::connect(&config).await?;
+    db::migrate(&pool, &MIGRATOR).await
+}
+
+/// A running order server.
+pub struct Service {
+    /// Where customers' requests come in.
+    pub api_addr: SocketAddr,
+    /// Where the operator's port listens.
+    pub ops_addr: SocketAddr,
+    /// Assets and prices in memory.
+    pub reference: Arc<ReferenceData>,
+    done: JoinHandle<Ended>,
+}
+
+/// How the process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It was asked to.
+    AsAsked,
+    /// A task ended by itself, which none should.
+    TaskFailed,
+}
+
+/// What the parts share.
+struct Parts {
+    settings: Settings,
+    pool: PgPool,
+    store: PgStore,
+    shards: Shards,
+    locks: AccountLocks,
+    reference: Arc<ReferenceData>,
+    calendar: MarketCalendar,
+    clock: Arc<dyn Clock>,
+    ids: Arc<dyn IdSource>,
+    consumers: Vec<ConsumerStatus>,
+    probe: Arc<DatabaseProbe>,
+}
+
+impl Service {
+    /// Starts everything. `base` makes the routes that every process serves from its health.
+    ///
+    /// # Errors
+    /// [`StartError`] naming what is missing.
+    pub async fn start(
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+        ids: Arc<dyn IdSource>,
+        base: impl FnOnce(Arc<dyn Health>) -> Router,
+        shutdown: CancellationToken,
+    ) -> Result<Self, StartError> {
+        let calendar = MarketCalendar::new(settings.market.hours)?;
+        let pool = db::connect(&settings.database).await?;
+        db::check_migrations(&pool, &MIGRATOR).await?;
+        let (api_listener, api_addr) = listen(settings.http.api_addr).await?;
+        let (ops_listener, ops_addr) = listen(settings.http.ops_addr).await?;
+        let locks = AccountLocks::new(&settings.redis, settings.lock.clone())?;
+        let reference = Arc::new(ReferenceData::default());
+        let ends = Ends::new(shutdown);
+        let (publisher, bus) = Publisher::start(
+            settings.redis.clone(),
+            Producer::OrderCore,
+            pool.clone(),
+            settings.bus.clone(),
+            ends.bus.clone(),
+        )?;
+        let store = PgStore::new(pool.clone(), Some(publisher), Arc::clone(&ids));
+        let mut worker_tasks = JoinSet::new();
+        let shards =
+            workers::start(&settings, &store, &locks, &reference, &calendar, &clock, &ends.workers, &mut worker_tasks);
+        let consumers = PRODUCERS.into_iter().map(ConsumerStatus::new).collect();
+        let probe = Arc::new(DatabaseProbe::default());
+        let parts = Parts { settings, pool, store, shards, locks, reference, calendar, clock, ids, consumers, probe };
+        let mut front_tasks = JoinSet::new();
+        parts.start_polling(&ends.front, &mut front_tasks).await?;
+        parts.start_consumers(&ends.front, &mut front_tasks)?;
+        parts.start_watching(&ends.front, &mut front_tasks);
+        let limits = parts.settings.server_limits();
+        front_tasks.spawn(serve(api_listener, parts.api_router(), limits, ends.front.clone()));
+        front_tasks.spawn(serve(ops_listener, parts.ops_router(base), limits, ends.front.clone()));
+        let deadline = parts.deadline();
+        let done = tokio::spawn(supervise(front_tasks, worker_tasks, bus, ends, deadline));
+        Ok(Self { api_addr, ops_addr, reference: parts.reference, done })
+    }
+
+    /// Waits for the end, which is bounded after shutdown was asked for.
+    pub async fn ended(self) -> Ended {
+        self.done.await.unwrap_or(Ended::TaskFailed)
+    }
+}
+
+async fn listen(addr: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let failed = |source| StartError::Listen { addr, source };
+    let listener = bind(addr).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}
+
+impl Parts {
+    fn deadline(&self) -> Duration {
+        Duration::from_millis(self.settings.http.drain_timeout_ms + self.settings.shutdown.deadline_ms)
+    }
+
+    fn api_router(&self) -> Router {
+        let queries = Arc::new(self.store.clone());
+        let state = ApiState {
+            commands: Arc::new(self.shards.clone()),
+            queries: queries.clone(),
+            reference: Arc::clone(&self.reference),
+            calendar: Arc::new(self.calendar.clone()),
+            authenticator: Arc::new(Authenticator::new(queries, Arc::clone(&self.clock))),
+            clock: Arc::clone(&self.clock),
+            ids: Arc::clone(&self.ids),
+        };
+        http::router(state, self.settings.body_limits())
+    }
+
+    fn ops_router(&self, base: impl FnOnce(Arc<dyn Health>) -> Router) -> Router {
+        let health = OrderServerHealth {
+            database: Arc::clone(&self.probe),
+            locks: self.locks.clone(),
+            consumers: self.consumers.clone(),
+            reference: Arc::clone(&self.reference),
+            clock: Arc::clone(&self.clock),
+            price_age_max: Duration::from_millis(self.settings.reference.age_max_ms),
+            started_at: self.clock.now(),
+        };
+        let store = Arc::new(self.store.clone());
+        let state = OpsState {
+            commands: Arc::new(self.shards.clone()),
+            queries: store.clone(),
+            admin: store.clone(),
+            audit: store,
+            clock: Arc::clone(&self.clock),
+            ids: Arc::clone(&self.ids),
+            secrets: Arc::new(SystemSecrets),
+        };
+        let (ops_token, peer_token) = (self.settings.tokens.ops.clone(), self.settings.tokens.peer.clone());
+        base(Arc::new(health))
+            .merge(feed::router(self.pool.clone(), Producer::OrderCore, peer_token))
+            .merge(ops::router(state, ops_token, self.settings.body_limits()))
+    }
+
+    async fn start_polling(&self, end: &CancellationToken, tasks: &mut JoinSet<()>) -> Result<(), StartError> {
+        let poller = ReferencePoller::new(
+            &self.settings.peers.gateway_url,
+            self.settings.tokens.peer.clone(),
+            Arc::clone(&self.reference),
+            Arc::new(self.store.clone()),
+            Arc::clone(&self.clock),
+        )?;
+        poller.load_stored(&self.store).await?;
+        tasks.spawn(poller.run(Duration::from_millis(self.settings.reference.poll_ms), end.clone()));
+        Ok(())
+    }
+
+    fn start_consumers(&self, end: &CancellationToken, tasks: &mut JoinSet<()>) -> Result<(), StartError> {
+        let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().build();
+        let client = client.map_err(StartError::Client)?;
+        let sink = Arc::new(FactSink::new(self.shards.clone(), self.pool.clone()));
+        for (producer, status) in PRODUCERS.into_iter().zip(&self.consumers) {
+            let url = match producer {
+                Producer::FillReceiver => &self.settings.peers.receiver_url,
+                Producer::BrokerGateway | Producer::OrderCore => &self.settings.peers.gateway_url,
+            };
+            let feed = FeedClient::new(url, self.settings.tokens.peer.clone(), client.clone())?;
+            let (sink, redis, config) =
+                (Arc::clone(&sink), self.settings.redis.clone(), self.settings.consumer.clone());
+            let (status, end) = (status.clone(), end.clone());
+            tasks.spawn(async move {
+                let run = consumer::run(CONSUMER, producer, sink, redis, feed, config, status, end).await;
+                if let Err(error) = run {
+                    tracing::error!(error = &error as &dyn std::error::Error, "consumer could not start");
+                }
+            });
+        }
+        Ok(())
+    }
+
+    fn start_watching(&self, end: &CancellationToken, tasks: &mut JoinSet<()>) {
+        let intervals = self.settings.watch;
+        let ping = Duration::from_millis(intervals.ping_interval_ms);
+        tasks.spawn(Arc::clone(&self.probe).watch(self.pool.clone(), ping, end.clone()));
+        let store = Arc::new(self.store.clone());
+        if intervals.count_interval_ms > 0 {
+            let every = Duration::from_millis(intervals.count_interval_ms);
+            tasks.spawn(watch::count_statuses(store.clone(), every, end.clone()));
+        }
+        if intervals.audit_interval_ms > 0 {
+            let every = Duration::from_millis(intervals.audit_interval_ms);
+            tasks.spawn(watch::check_books(store, every, end.clone()));
+        }
+    }
+}
+
+/// The three steps of the end.
+struct Ends {
+    front: CancellationToken,
+    workers: CancellationToken,
+    bus: CancellationToken,
+}
+
+impl Ends {
+    fn new(front: CancellationToken) -> Self {
+        Self { front, workers: CancellationToken::new(), bus: CancellationToken::new() }
+    }
+}
+
+/// Waits for shutdown, or for a task that ends before it (a panic); then ends all, step by step,
+/// within a deadline.
+async fn supervise(
+    mut front: JoinSet<()>,
+    mut workers: JoinSet<()>,
+    bus: JoinHandle<()>,
+    ends: Ends,
+    deadline: Duration,
+) -> Ended {
+    let ended = tokio::select! {
+        biased;
+        () = ends.front.cancelled() => Ended::AsAsked,
+        Some(ended) = front.join_next() => failed(&ended),
+        Some(ended) = workers.join_next() => failed(&ended),
+    };
+    ends.front.cancel();
+    let all = async {
+        while front.join_next().await.is_some() {}
+        ends.workers.cancel();
+        while workers.join_next().await.is_some() {}
+        ends.bus.cancel();
+        if let Err(error) = bus.await {
+            tracing::error!(%error, "bus ended badly");
+        }
+    };
+    if tokio::time::timeout(deadline, all).await.is_err() {
+        tracing::warn!("not everything ended in time; what was committed is published at the next start");
+    }
+    ended
+}
+
+fn failed(ended: &Result<(), tokio::task::JoinError>) -> Ended {
+    tracing::error!(?ended, "a task ended by itself; the process ends");
+    Ended::TaskFailed
+}
