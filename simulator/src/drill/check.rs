@@ -88,7 +88,8 @@ impl Verdict {
         self.violations.is_empty()
     }
 
-    fn report(&mut self, kind: Kind, text: String) {
+    /// Adds a difference.
+    pub fn report(&mut self, kind: Kind, text: String) {
         match kind {
             Kind::Lost => self.tally.lost += 1,
             Kind::Duplicated => self.tally.duplicated += 1,

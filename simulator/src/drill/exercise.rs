@@ -155,7 +155,14 @@ impl Exercise {
     /// # Errors
     /// When the order API or the oracle cannot be read.
     pub async fn compare_now(&self, posted: &Posted) -> Result<Verdict, String> {
-        Ok(compare(&self.views(posted).await?, &broker_orders(self.stack.http(), &self.stack.addresses().sim).await?))
+        let broker = broker_orders(self.stack.http(), &self.stack.addresses().sim).await?;
+        let mut verdict = compare(&self.views(posted).await?, &broker);
+        // The order server's own check sees the journal and the holds, which customers do not.
+        let audit = self.stack.operator().audit().await.map_err(|error| describe_error(&error))?;
+        for violation in audit {
+            verdict.report(Kind::Wrong, format!("the order server's audit: {violation}"));
+        }
+        Ok(verdict)
     }
 
     /// What each customer sees now.

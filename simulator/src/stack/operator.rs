@@ -94,9 +94,31 @@ impl Operator {
         Ok((account, key))
     }
 
+    /// What the order server's own check of its books finds, one text a violation.
+    ///
+    /// # Errors
+    /// When the server refuses or cannot be reached.
+    pub async fn audit(&self) -> Result<Vec<String>, StackError> {
+        #[derive(Deserialize)]
+        struct Audit {
+            violations: Vec<serde_json::Value>,
+        }
+        let path = "/ops/v1/audit";
+        let audit: Audit = Self::answer(
+            &format!("GET {path}"),
+            self.http.get(format!("{}{path}", self.base_url)).bearer_auth(&self.token),
+        )
+        .await?;
+        Ok(audit.violations.iter().map(ToString::to_string).collect())
+    }
+
     async fn post<T: DeserializeOwned>(&self, path: &str, body: &serde_json::Value) -> Result<T, StackError> {
-        let failed = |why: String| StackError::Operator { call: format!("POST {path}"), why };
         let request = self.http.post(format!("{}{path}", self.base_url)).bearer_auth(&self.token).json(body);
+        Self::answer(&format!("POST {path}"), request).await
+    }
+
+    async fn answer<T: DeserializeOwned>(call: &str, request: reqwest::RequestBuilder) -> Result<T, StackError> {
+        let failed = |why: String| StackError::Operator { call: call.to_owned(), why };
         let answer = request.timeout(CALL_LIMIT).send().await.map_err(|error| failed(describe(&error)))?;
         let status = answer.status();
         let text = answer.text().await.map_err(|error| failed(describe(&error)))?;
