@@ -1,5 +1,7 @@
 //! Integration tests of the order server against real PostgreSQL and Redis.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
 mod commands;
 mod facts;
 mod world;

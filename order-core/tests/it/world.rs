@@ -36,7 +36,7 @@ use uuid::Uuid;
 
 /// No lock server at all: the version check alone guards.
 #[derive(Clone, Copy)]
-pub struct NoLocks;
+pub(crate) struct NoLocks;
 
 impl Locks for NoLocks {
     type Held = ();
@@ -47,7 +47,7 @@ impl Locks for NoLocks {
 }
 
 /// One share at 100 dollars.
-pub struct OneShare;
+pub(crate) struct OneShare;
 
 impl Reference for OneShare {
     fn asset(&self, symbol: &Symbol) -> Option<Asset> {
@@ -67,17 +67,22 @@ impl Reference for OneShare {
 
 /// The log of a process that is not here: gives events their places.
 #[derive(Default)]
-pub struct FakeLog {
+pub(crate) struct FakeLog {
     heads: Mutex<BTreeMap<(Producer, Partition), LogPosition>>,
 }
 
 impl FakeLog {
-    pub fn slice<P: Payload>(&self, producer: Producer, partition: Partition, payloads: &[P]) -> FactSlice {
+    pub(crate) fn slice<P: Payload>(&self, producer: Producer, partition: Partition, payloads: &[P]) -> FactSlice {
         let texts = payloads.iter().map(|p| (p.kind().to_owned(), serde_json::to_string(p).unwrap())).collect();
         self.raw_slice(producer, partition, texts)
     }
 
-    pub fn raw_slice(&self, producer: Producer, partition: Partition, texts: Vec<(String, String)>) -> FactSlice {
+    pub(crate) fn raw_slice(
+        &self,
+        producer: Producer,
+        partition: Partition,
+        texts: Vec<(String, String)>,
+    ) -> FactSlice {
         let mut heads = self.heads.lock().unwrap();
         let head = heads.entry((producer, partition)).or_default();
         let after = *head;
@@ -104,21 +109,21 @@ impl FakeLog {
     }
 }
 
-pub struct World {
-    pub database: TestDatabase,
-    pub store: PgStore,
-    pub shards: Shards,
-    pub log: FakeLog,
+pub(crate) struct World {
+    pub(crate) database: TestDatabase,
+    pub(crate) store: PgStore,
+    pub(crate) shards: Shards,
+    pub(crate) log: FakeLog,
 }
 
-pub type ClockFn = Arc<dyn Fn() -> OffsetDateTime + Send + Sync>;
+pub(crate) type ClockFn = Arc<dyn Fn() -> OffsetDateTime + Send + Sync>;
 
-pub fn charges() -> Charges {
+pub(crate) fn charges() -> Charges {
     Charges { commission_bps: Decimal::ZERO, collar_bps: Decimal::from(500) }
 }
 
 /// Starts the workers of one process.
-pub fn start<S: Store, L: Locks + Clone>(store: S, locks: L, hours: MarketHours, clock: ClockFn) -> Shards {
+pub(crate) fn start<S: Store, L: Locks + Clone>(store: S, locks: L, hours: MarketHours, clock: ClockFn) -> Shards {
     let store = Arc::new(store);
     let locks = Arc::new(locks);
     let count = 2;
@@ -154,16 +159,16 @@ pub fn start<S: Store, L: Locks + Clone>(store: S, locks: L, hours: MarketHours,
     Shards::new(handles, Duration::from_secs(30))
 }
 
-pub fn system_clock() -> ClockFn {
+pub(crate) fn system_clock() -> ClockFn {
     Arc::new(|| platform::clock::Clock::now(&SystemClock))
 }
 
 impl World {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::at(MarketHours::Always, system_clock()).await
     }
 
-    pub async fn at(hours: MarketHours, clock: ClockFn) -> Self {
+    pub(crate) async fn at(hours: MarketHours, clock: ClockFn) -> Self {
         let database =
             TestDatabase::create(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../migrations/order-core"))).await;
         let store = PgStore::new(database.pool.clone(), None, Arc::new(SystemIds));
@@ -172,11 +177,11 @@ impl World {
     }
 
     /// A second process on the same database.
-    pub fn another(&self) -> Shards {
+    pub(crate) fn another(&self) -> Shards {
         start(self.store.clone(), NoLocks, MarketHours::Always, system_clock())
     }
 
-    pub async fn account(&self, cash: &str) -> AccountId {
+    pub(crate) async fn account(&self, cash: &str) -> AccountId {
         let account = AccountId::new(Uuid::now_v7());
         self.store.create_account(account, Currency::USD, OffsetDateTime::now_utc()).await.unwrap();
         let money = Money::parse(cash, Currency::USD).unwrap();
@@ -185,35 +190,35 @@ impl World {
         account
     }
 
-    pub async fn cash(&self, account: AccountId) -> Balance {
+    pub(crate) async fn cash(&self, account: AccountId) -> Balance {
         self.store.account(account).await.unwrap().unwrap().cash
     }
 
-    pub async fn order(&self, account: AccountId, order: OrderId) -> Order {
+    pub(crate) async fn order(&self, account: AccountId, order: OrderId) -> Order {
         self.store.order(account, order).await.unwrap().unwrap()
     }
 
-    pub async fn gateway(&self, account: AccountId, events: &[GatewayEvent]) -> SliceResult {
+    pub(crate) async fn gateway(&self, account: AccountId, events: &[GatewayEvent]) -> SliceResult {
         let slice = self.log.slice(Producer::BrokerGateway, Partition::of_account(account), events);
         self.shards.apply(slice).await.unwrap()
     }
 
-    pub async fn broker(&self, account: AccountId, events: &[BrokerEvent]) -> SliceResult {
+    pub(crate) async fn broker(&self, account: AccountId, events: &[BrokerEvent]) -> SliceResult {
         let slice = self.log.slice(Producer::FillReceiver, Partition::of_account(account), events);
         self.shards.apply(slice).await.unwrap()
     }
 
     /// The books are in order: called at the end of every test.
-    pub async fn audit(&self) {
+    pub(crate) async fn audit(&self) {
         assert_eq!(self.store.audit().await.unwrap(), Vec::new());
     }
 
-    pub async fn count(&self, sql: &'static str) -> i64 {
+    pub(crate) async fn count(&self, sql: &'static str) -> i64 {
         sqlx::query_scalar(sql).fetch_one(&self.database.pool).await.unwrap()
     }
 }
 
-pub fn limit(side: Side, quantity: &str, price: &str) -> OrderTerms {
+pub(crate) fn limit(side: Side, quantity: &str, price: &str) -> OrderTerms {
     OrderTerms::new(
         Symbol::new("AAPL").unwrap(),
         side,
@@ -225,7 +230,7 @@ pub fn limit(side: Side, quantity: &str, price: &str) -> OrderTerms {
     .unwrap()
 }
 
-pub fn command(account_id: AccountId, name: &str, terms: OrderTerms) -> PlaceOrder {
+pub(crate) fn command(account_id: AccountId, name: &str, terms: OrderTerms) -> PlaceOrder {
     PlaceOrder {
         account_id,
         order_id: OrderId::new(Uuid::now_v7()),
@@ -235,23 +240,28 @@ pub fn command(account_id: AccountId, name: &str, terms: OrderTerms) -> PlaceOrd
     }
 }
 
-pub async fn place(shards: &Shards, account: AccountId, name: &str, terms: OrderTerms) -> Result<Placed, CommandError> {
+pub(crate) async fn place(
+    shards: &Shards,
+    account: AccountId,
+    name: &str,
+    terms: OrderTerms,
+) -> Result<Placed, CommandError> {
     shards.place(command(account, name, terms)).await
 }
 
-pub fn sim() -> BrokerId {
+pub(crate) fn sim() -> BrokerId {
     BrokerId::new("sim").unwrap()
 }
 
-pub fn sent(order_id: OrderId) -> GatewayEvent {
+pub(crate) fn sent(order_id: OrderId) -> GatewayEvent {
     GatewayEvent::Sent { order_id, broker: sim(), attempt: 1 }
 }
 
-pub fn in_doubt(order_id: OrderId) -> GatewayEvent {
+pub(crate) fn in_doubt(order_id: OrderId) -> GatewayEvent {
     GatewayEvent::InDoubt { order_id, attempt: 1, reason: "timeout".to_owned() }
 }
 
-pub fn acknowledged(order_id: OrderId, broker_order: &str) -> GatewayEvent {
+pub(crate) fn acknowledged(order_id: OrderId, broker_order: &str) -> GatewayEvent {
     GatewayEvent::Acknowledged {
         order_id,
         broker: sim(),
@@ -264,7 +274,12 @@ pub fn acknowledged(order_id: OrderId, broker_order: &str) -> GatewayEvent {
     }
 }
 
-pub fn broker_event(order_id: Option<OrderId>, broker_order: &str, cumulative: &str, fact: BrokerFact) -> BrokerEvent {
+pub(crate) fn broker_event(
+    order_id: Option<OrderId>,
+    broker_order: &str,
+    cumulative: &str,
+    fact: BrokerFact,
+) -> BrokerEvent {
     BrokerEvent {
         broker: sim(),
         broker_order_id: BrokerOrderId::new(broker_order).unwrap(),
@@ -280,7 +295,7 @@ pub fn broker_event(order_id: Option<OrderId>, broker_order: &str, cumulative: &
     }
 }
 
-pub fn fill(execution: &str, quantity: &str, price: &str) -> BrokerFact {
+pub(crate) fn fill(execution: &str, quantity: &str, price: &str) -> BrokerFact {
     BrokerFact::Fill {
         execution_id: ExecutionId::new(execution).unwrap(),
         quantity: Quantity::parse(quantity).unwrap(),
@@ -290,7 +305,7 @@ pub fn fill(execution: &str, quantity: &str, price: &str) -> BrokerFact {
 
 /// Makes the traits' methods callable without importing them in each test file.
 #[async_trait]
-pub trait Flow {
+pub(crate) trait Flow {
     async fn bought(&self, account: AccountId, name: &str, quantity: &str, price: &str) -> OrderId;
 }
 
