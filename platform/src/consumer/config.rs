@@ -15,7 +15,8 @@ pub struct ConsumerConfig {
     /// Time between two looks at the announced heads.
     pub heads_interval_ms: u64,
     /// How long an announced head may be ahead without anything coming, before the feed is read;
-    /// also how long heads may be missing before the bus counts as dead.
+    /// also how long heads may be missing before the bus counts as dead. Longer than the producer's
+    /// announcement interval.
     pub silence_ms: u64,
     /// Shortest time between two attempts to use a dead bus again.
     pub bus_retry_ms_min: u64,

@@ -1,5 +1,6 @@
 //! The account lock.
 
+use crate::slow_wire::overtaking;
 use crate::world::{PATIENCE, look_into};
 use contracts::AccountId;
 use platform::breaker::{BreakerConfig, BreakerState};
@@ -204,6 +205,25 @@ async fn a_frozen_redis_opens_the_breaker_and_it_heals_by_itself() {
     // back, stays until its lease ends.
     assert!(becomes_free(&ours, account(1)).await);
     assert!(becomes_free(&ours, account(9)).await);
+}
+
+#[tokio::test]
+async fn a_lock_that_is_taken_after_its_release_was_answered_does_not_stay() {
+    let redis = TestRedis::start();
+    let ours = AccountLocks::new(&overtaking(&redis.config()).await, config()).unwrap();
+    assert_eq!(words(&ours.acquire_many(&[account(1)]).await), ["unavailable"]);
+    let connection = look_into(&redis.config()).await;
+    let key = keys::account_lock(account(1));
+    let arrived = eventually(PATIENCE, || {
+        let (mut connection, key) = (connection.clone(), key.clone());
+        async move { connection.exists::<_, bool>(key).await.unwrap() }
+    });
+    assert!(arrived.await, "the late SET must arrive, or this proves nothing");
+    let gone = eventually(PATIENCE, || {
+        let (mut connection, key) = (connection.clone(), key.clone());
+        async move { !connection.exists::<_, bool>(key).await.unwrap() }
+    });
+    assert!(gone.await);
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! The event bus, feed, consumer and account lock against real PostgreSQL and Redis.
 
-#![expect(clippy::unwrap_used, reason = "a helper that fails has failed its test")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a helper that fails has failed its test")]
 
 mod bus;
 mod consumer;
@@ -8,4 +8,5 @@ mod feed;
 mod history;
 mod lock;
 mod outage;
+mod slow_wire;
 mod world;
