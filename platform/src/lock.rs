@@ -254,6 +254,9 @@ impl AccountLocks {
             shared.count_release(report);
             return report;
         }
+        // Without an answer nobody knows whether they are still there: what the background task then
+        // finds gone did not expire while it was held.
+        held.iter_mut().for_each(|lock| lock.leftover = lock.leftover.take().map(Leftover::doubted));
         let wanted: Vec<Leftover> = held.iter().filter_map(|lock| lock.leftover.clone()).collect();
         match script::release(&shared.link, &wanted).await {
             Ok(outcomes) => {

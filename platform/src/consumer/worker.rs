@@ -33,8 +33,8 @@ type Look = Result<BusAnswer, LinkError>;
 type FeedHeads = (BTreeMap<Partition, Position>, Result<BTreeMap<Partition, Position>, FeedError>);
 
 pub(super) struct Worker<S> {
-    pub(super) consumer: &'static str,
-    pub(super) producer: Producer,
+    consumer: &'static str,
+    producer: Producer,
     config: ConsumerConfig,
     context: JobContext<S>,
     bus: Arc<BusReader>,

@@ -19,20 +19,27 @@ const SECOND_LOOK_DELAY: Duration = Duration::from_secs(1);
 pub(super) struct Leftover {
     pub(super) account: AccountId,
     token: Token,
-    /// Whether the SET was never answered. The server may still run it after our first delete,
-    /// since that goes over another connection: so one "gone" proves nothing yet.
+    /// Whether a SET or a release of it was never answered. The server may still run the SET after
+    /// our first delete, since that goes over another connection: so one "gone" proves nothing yet.
     in_doubt: bool,
+    /// Whether it was looked for and not found already.
+    gone_once: bool,
     not_before: Option<Instant>,
     give_up_at: Option<Instant>,
 }
 
 impl Leftover {
     pub(super) const fn in_doubt(account: AccountId, token: Token) -> Self {
-        Self { account, token, in_doubt: true, not_before: None, give_up_at: None }
+        Self { account, token, in_doubt: true, gone_once: false, not_before: None, give_up_at: None }
     }
 
     pub(super) fn certain(mut self) -> Self {
         self.in_doubt = false;
+        self
+    }
+
+    pub(super) fn doubted(mut self) -> Self {
+        self.in_doubt = true;
         self
     }
 
@@ -143,7 +150,8 @@ async fn release_due(shared: &Shared, pending: &mut Vec<Leftover>) {
             }
             Err(error) => {
                 shared.failed(&error);
-                postpone(pending, batch);
+                let doubted: Vec<Leftover> = batch.iter().cloned().map(Leftover::doubted).collect();
+                postpone(pending, &doubted);
             }
         }
     }
@@ -154,10 +162,10 @@ fn settle(shared: &Shared, pending: &mut Vec<Leftover>, batch: &[Leftover], outc
     for (leftover, outcome) in batch.iter().zip(outcomes) {
         match outcome {
             Released::Deleted => report.released += 1,
-            Released::Gone if leftover.in_doubt && leftover.not_before.is_none() => {
-                postpone(pending, std::slice::from_ref(leftover));
+            Released::Gone if leftover.in_doubt && !leftover.gone_once => {
+                postpone(pending, &[Leftover { gone_once: true, ..leftover.clone() }]);
             }
-            // Never taken after all.
+            // Never taken after all, or given back by the release that was not answered.
             Released::Gone if leftover.in_doubt => {}
             Released::Gone => report.expired_while_held += 1,
             Released::Failed => postpone(pending, std::slice::from_ref(leftover)),

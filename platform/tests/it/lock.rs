@@ -205,6 +205,7 @@ async fn a_frozen_redis_opens_the_breaker_and_it_heals_by_itself() {
     // back, stays until its lease ends.
     assert!(becomes_free(&ours, account(1)).await);
     assert!(becomes_free(&ours, account(9)).await);
+    assert_eq!(ours.health().expired_while_held, 0, "only a lease that ran out counts");
 }
 
 #[tokio::test]
