@@ -161,7 +161,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// Shows what one transaction did.
-pub(super) fn count(stored: &Stored) {
+pub(in crate::application) fn count(stored: &Stored) {
     let results = [
         ("inserted", stored.inserted),
         ("repeated", stored.repeated),

@@ -24,6 +24,11 @@ impl Process {
         Self(child)
     }
 
+    fn signal(&self, name: &str) {
+        let told = Command::new("kill").args([name, &self.0.id().to_string()]).status().unwrap();
+        assert!(told.success());
+    }
+
     fn kill(&mut self) {
         self.0.kill().unwrap();
         self.0.wait().unwrap();
@@ -89,12 +94,32 @@ async fn sigterm_ends_the_process_in_good_order() {
     eventually("connecting", || async { world.broker.open() == 1 }).await;
     world.broker.publish(&Event::fill(1, "e-1", position(500, 1)));
     world.logged(1).await;
-    let told = Command::new("kill").args(["-TERM", &process.0.id().to_string()]).status().unwrap();
-    assert!(told.success());
+    process.signal("-TERM");
     eventually("the end", || {
         let ended = process.0.try_wait().unwrap();
         async move { ended.is_some_and(|status| status.success()) }
     })
     .await;
     assert_eq!(world.count("select count(*) from stream_leases").await, 0);
+}
+
+#[tokio::test]
+async fn a_stopped_process_is_taken_over_from_and_does_no_harm_when_it_goes_on() {
+    let world = World::new().await;
+    let stopped = Process::start(&world);
+    eventually("connecting", || async { world.broker.open() == 1 }).await;
+    world.broker.publish(&Event::fill(1, "e-1", position(500, 1)));
+    world.logged(1).await;
+    stopped.signal("-STOP");
+    world.broker.publish(&Event::fill(1, "e-2", position(400, 2)));
+    let _other = Process::start(&world);
+    world.broker.publish(&Event::fill(1, "e-3", position(300, 3)));
+    world.logged(3).await;
+    let cursor = world.cursor().await;
+    stopped.signal("-CONT");
+    // It finds what came meanwhile in its socket, loses the cursor or the lease, and leaves.
+    eventually("the first process to leave the stream", || async { world.broker.open() == 1 }).await;
+    assert!(world.cursor().await >= cursor);
+    world.broker.publish(&Event::fill(1, "e-4", position(200, 4)));
+    world.logged(4).await;
 }

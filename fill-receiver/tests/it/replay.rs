@@ -89,3 +89,24 @@ async fn one_position_far_in_the_future_does_not_drag_the_cursor_along() {
     assert_eq!(world.cursor().await, last.to_string());
     receiver.stop().await;
 }
+
+#[tokio::test]
+async fn a_database_that_was_set_back_is_filled_again_from_the_replay() {
+    let world = World::new().await;
+    let receiver = world.receiver().await;
+    let first = position(2000, 1);
+    world.broker.publish_all(&[Event::fill(1, "e-1", first), Event::fill(1, "e-2", position(1000, 2))]);
+    world.logged(2).await;
+    // As a restore from a backup: the cursor is older, and what came after is gone.
+    sqlx::raw_sql(sqlx::AssertSqlSafe(format!(
+        "begin; truncate raw_events, broker_events, broker_orders, event_log;
+         update event_heads set seq = 0, event_id = null;
+         update streams set cursor = '{first}'; commit;"
+    )))
+    .execute(world.pool())
+    .await
+    .unwrap();
+    world.broker.publish(&Event::fill(1, "e-3", position(500, 3)));
+    world.logged(3).await;
+    receiver.stop().await;
+}
