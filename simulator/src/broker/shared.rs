@@ -149,32 +149,33 @@ impl Shared {
         }
     }
 
+    fn next_due(&self) -> Option<OffsetDateTime> {
+        lock(&self.exchange).next_due()
+    }
+
     /// One turn of the driver; answers how long it can sleep.
     fn turn(&self, last_tick: &mut Instant) -> Result<Duration, Stopped> {
-        self.planned_us.store(i64::MAX, Ordering::Release);
-        let (due, tick_ms) = self.with(|exchange| {
+        // Awake: nobody needs to wake the driver, least of all its own look at the exchange.
+        self.planned_us.store(i64::MIN, Ordering::Release);
+        let tick_ms = self.with(|exchange| {
             let tick_ms = exchange.config().tick_ms;
             if tick_ms > 0 && last_tick.elapsed() >= Duration::from_millis(tick_ms) {
                 *last_tick = Instant::now();
                 exchange.tick();
             }
-            (exchange.next_due(), tick_ms)
+            tick_ms
         })?;
-        let now = OffsetDateTime::now_utc();
         let mut wait = SLEEP_MAX;
         if tick_ms > 0 {
             wait = wait.min(Duration::from_millis(tick_ms).saturating_sub(last_tick.elapsed()));
         }
-        if let Some(due) = due {
-            wait = wait.min(Duration::try_from(due - now).unwrap_or_default());
-        }
+        let now = OffsetDateTime::now_utc();
         let wakes_at = now.saturating_add(time::Duration::try_from(wait).unwrap_or_default());
         self.planned_us.store(unix_us(wakes_at), Ordering::Release);
-        // Something may have been planned between the look and the store.
-        if due.is_none_or(|due| due > wakes_at)
-            && self.with(|exchange| exchange.next_due())?.is_some_and(|due| due < wakes_at)
-        {
-            wait = Duration::ZERO;
+        // Looked up after the store: what is planned from here on wakes the driver by itself.
+        if let Some(due) = self.next_due() {
+            wait = wait.min(Duration::try_from(due - now).unwrap_or_default());
+            self.planned_us.store(unix_us(wakes_at.min(due)), Ordering::Release);
         }
         Ok(wait)
     }

@@ -9,6 +9,10 @@
     reason = "these are tests, where a failed assumption is a failed test; clippy does not see that of their helpers"
 )]
 
+mod broker_requests;
+mod broker_restart;
+mod broker_stream;
+mod broker_support;
 mod stack_servers;
 mod stack_supervisor;
 mod stack_support;
