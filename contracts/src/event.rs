@@ -4,6 +4,7 @@
 //! carries copies; the log (served as the feed) is the truth. See `ARCHITECTURE.md`.
 
 mod broker;
+mod figure;
 mod gateway;
 mod orders;
 

@@ -77,7 +77,7 @@ pub struct BrokerEvent {
     /// Buy or sell.
     pub side: Side,
     /// Shares filled so far by the broker's count; none where it did not say.
-    #[serde(with = "rust_decimal::serde::str_option")]
+    #[serde(default, with = "super::figure")]
     pub cumulative_quantity: Option<Decimal>,
     /// When it happened, by the broker's clock.
     #[serde(with = "time::serde::rfc3339")]
@@ -141,5 +141,13 @@ mod tests {
         };
         let text = serde_json::to_string(&event).unwrap();
         assert_eq!(serde_json::from_str::<BrokerEvent>(&text).unwrap(), event);
+    }
+    #[test]
+    fn an_event_without_a_cumulative_figure_reads_back() {
+        let text = r#"{"broker":"sim","broker_order_id":"b-1","order_id":null,"broker_client_order_id":null,"event":"new",
+            "order_status":"new","symbol":"AAPL","side":"buy","cumulative_quantity":null,"at":"2026-07-01T14:00:00Z","fact":"live"}"#;
+        let event: BrokerEvent = serde_json::from_str(text).unwrap();
+        assert_eq!(event.cumulative_quantity, None);
+        assert_eq!(serde_json::from_str::<BrokerEvent>(&serde_json::to_string(&event).unwrap()).unwrap(), event);
     }
 }

@@ -37,7 +37,7 @@ pub struct ObservedOrder {
     /// The broker's own status word.
     pub status: String,
     /// Shares filled so far by the broker's count; none where it did not say.
-    #[serde(with = "rust_decimal::serde::str_option")]
+    #[serde(default, with = "super::figure")]
     pub cumulative_quantity: Option<Decimal>,
 }
 
@@ -172,5 +172,27 @@ impl Payload for GatewayEvent {
             Self::CancelRefused { .. } => "gateway.cancel_refused",
             Self::SettledAbsent { .. } => "gateway.settled_absent",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uuid::Uuid;
+
+    #[test]
+    fn an_observation_without_a_cumulative_figure_reads_back() {
+        let event = GatewayEvent::Acknowledged {
+            order_id: OrderId::new(Uuid::from_u128(7)),
+            broker: BrokerId::new("sim").unwrap(),
+            observed: ObservedOrder {
+                broker_order_id: BrokerOrderId::new("b-1").unwrap(),
+                status: "accepted".to_owned(),
+                cumulative_quantity: None,
+            },
+            source: EvidenceSource::Settlement,
+        };
+        let text = serde_json::to_string(&event).unwrap();
+        assert_eq!(serde_json::from_str::<GatewayEvent>(&text).unwrap(), event);
     }
 }
