@@ -193,16 +193,19 @@ impl Exercise {
     }
 }
 
-/// Mistakes of a real broker that end without a person: lost replies, errors after the effect, fills that come twice,
-/// early or out of order, a stream that breaks off.
+/// Mistakes of a real broker: lost requests and replies, orders that are recorded or arrive late, errors before and
+/// after the effect, rubbish for answers, fills that come twice, early or out of order, streams that break off.
 fn broker_faults() -> Value {
     json!({
         "submit": {
-            "drop_reply": "0.02", "error_after_effect": "0.02", "slow_reply": "0.02", "half_body": "0.01",
-            "duplicate_fill": "0.05", "fill_before_ack": "0.05", "identical_partials": "0.05",
+            "drop_before_receipt": "0.01", "drop_reply": "0.02", "record_late": "0.01", "arrive_late": "0.01",
+            "error_before_effect": "0.01", "error_after_effect": "0.01", "slow_reply": "0.02", "rate_limited": "0.005",
+            "nonsense": "0.005", "html": "0.005", "half_body": "0.01", "never_answer": "0.002", "reject": "0.01",
+            "reject_late": "0.01", "duplicate_fill": "0.05", "fill_before_ack": "0.05", "identical_partials": "0.05",
             "reorder_events": "0.05", "lost_event": "0.01", "foreign_order": "0.01"
         },
-        "cancel": {"drop_reply": "0.02", "fill_after_cancel": "0.1", "cancel_refused": "0.05"},
+        "cancel": {"drop_reply": "0.02", "error_after_effect": "0.02", "fill_after_cancel": "0.1", "cancel_refused": "0.05"},
+        "lookup": {"drop_reply": "0.02", "html": "0.01"},
         "stream": {"stream_reset": "0.002"}
     })
 }

@@ -14,6 +14,10 @@ use super::servers::DatabaseUrls;
 /// The one omnibus account that all customers' orders go through at the simulated broker.
 const BROKER_ACCOUNT: &str = "5f1f4f5c-6d7e-4a8b-9c0d-1e2f3a4b5c6d";
 
+/// A minute of the gateway's retry ladder, unless the environment says otherwise: on one machine nobody has to be
+/// patient with a broker, and the order of events is the same.
+const RETRY_MINUTE: (&str, &str) = ("BROKER_GATEWAY__RETRY__MINUTE_MS", "1000");
+
 /// When the market of a stack is open.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum MarketHours {
@@ -200,7 +204,9 @@ impl ServicePlan<'_> {
     }
 
     fn broker_gateway(&self) -> Vec<(&'static str, String)> {
+        let (minute, default) = RETRY_MINUTE;
         vec![
+            (minute, std::env::var(minute).unwrap_or_else(|_| default.to_owned())),
             ("BROKER_GATEWAY_DATABASE_URL", self.databases.broker_gateway.clone()),
             ("BROKER_GATEWAY__HTTP__OPS_ADDR", self.ports.gateway.address()),
             ("BROKER_GATEWAY__PEERS__ORDER_SERVER_URL", self.ports.ops.url()),
