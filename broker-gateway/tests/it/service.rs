@@ -1,0 +1,155 @@
+//! The whole process: logs in over bus and feed, calls out, its own log and ports.
+
+use crate::broker::TestBroker;
+use crate::harness::{Order, PATIENCE, settings};
+use axum::Router;
+use broker_gateway::service::{Ended, Service};
+use contracts::event::{Envelope, GatewayEvent, Payload, Producer};
+use contracts::{EventId, Partition};
+use platform::clock::{IdSource, SystemClock, SystemIds};
+use platform::config::Secret;
+use platform::eventlog::{self, NewEvent};
+use platform::feed;
+use platform::http::{Health, ServerLimits, bind, serve};
+use platform::testing::{TestDatabase, TestRedis, eventually};
+use serde_json::Value;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use time::OffsetDateTime;
+use tokio_util::sync::CancellationToken;
+
+/// The log of another process, with its feed.
+async fn peer(producer: Producer, shutdown: &CancellationToken) -> (TestDatabase, String) {
+    let migrations = Path::new(env!("CARGO_MANIFEST_DIR")).join("../migrations/broker-gateway");
+    let database = TestDatabase::create(&migrations).await;
+    let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let router = feed::router(database.pool.clone(), producer, Secret::new("peer"));
+    tokio::spawn(serve(listener, router, ServerLimits::default(), shutdown.clone()));
+    (database, url)
+}
+
+async fn append(database: &TestDatabase, order: &Order) {
+    let mut tx = database.pool.begin().await.unwrap();
+    let event = NewEvent::of(
+        EventId::new(SystemIds.uuid()),
+        Partition::of_account(order.account),
+        Some(order.account),
+        Some(order.id),
+        OffsetDateTime::now_utc(),
+        &order.submit(),
+    )
+    .unwrap();
+    eventlog::append(&mut tx, Producer::OrderCore, vec![event]).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
+#[derive(Clone, Default)]
+struct KeptHealth(Arc<Mutex<Option<Arc<dyn Health>>>>);
+
+impl KeptHealth {
+    fn ready(&self) -> Result<(), String> {
+        self.0.lock().unwrap().as_ref().unwrap().ready()
+    }
+}
+
+#[tokio::test]
+async fn an_order_goes_from_the_order_servers_log_to_the_broker_and_back_into_ours() {
+    let broker = TestBroker::start().await;
+    let redis = TestRedis::start();
+    let shutdown = CancellationToken::new();
+    let (orders, orders_url) = peer(Producer::OrderCore, &shutdown).await;
+    let (_facts, receiver_url) = peer(Producer::FillReceiver, &shutdown).await;
+    let migrations = Path::new(env!("CARGO_MANIFEST_DIR")).join("../migrations/broker-gateway");
+    let own = TestDatabase::create(&migrations).await;
+
+    let mut settings = settings(&broker.url());
+    settings.http.ops_addr = "127.0.0.1:0".parse().unwrap();
+    settings.tokens.ops = Secret::new("ops");
+    settings.tokens.peer = Secret::new("peer");
+    settings.database.url = Secret::new(own.url.clone());
+    settings.redis = redis.config();
+    settings.peers.order_server_url = orders_url;
+    settings.peers.receiver_url = receiver_url;
+    settings.watch.count_interval_ms = 50;
+    settings.reference.prices_interval_ms = 50;
+    let health = KeptHealth::default();
+    let kept = health.clone();
+    let base = move |given: Arc<dyn Health>| {
+        *kept.0.lock().unwrap() = Some(given);
+        Router::new()
+    };
+    let service =
+        Service::start(settings, Arc::new(SystemClock), Arc::new(SystemIds), base, shutdown.clone()).await.unwrap();
+    let url = format!("http://{}", service.ops_addr);
+    assert!(eventually(PATIENCE, || async { health.ready().is_ok() }).await, "{:?}", health.ready());
+
+    let order = Order::new();
+    append(&orders, &order).await;
+    let http = reqwest::Client::new();
+    let partition = Partition::of_account(order.account);
+    let acknowledged = eventually(PATIENCE, || async {
+        let text = get(&http, &format!("{url}/feed/{partition}?after=0&limit=100"), "peer").await.1;
+        let answer: Value = serde_json::from_str(&text).unwrap();
+        answer["events"].as_array().unwrap().iter().any(|event| {
+            let envelope: Envelope = serde_json::from_str(&event.to_string()).unwrap();
+            matches!(GatewayEvent::decode(&envelope), Ok(GatewayEvent::Acknowledged { .. }))
+        })
+    })
+    .await;
+    assert!(acknowledged);
+    assert_eq!(broker.creates().len(), 1);
+
+    operator_port(&http, &url, &order).await;
+    reference_data(&http, &url).await;
+    shutdown.cancel();
+    assert_eq!(service.ended().await, Ended::AsAsked);
+}
+
+async fn operator_port(http: &reqwest::Client, url: &str, order: &Order) {
+    let story_url = format!("{url}/ops/v1/requests/{}", order.id);
+    assert_eq!(get(http, &story_url, "wrong").await.0, 401);
+    let (status, story) = get(http, &story_url, "ops").await;
+    assert_eq!(status, 200);
+    let story: Value = serde_json::from_str(&story).unwrap();
+    assert_eq!(story["request"]["state"], "live");
+    assert_eq!(story["attempts"][0]["outcome"], "accepted");
+    assert_eq!(get(http, &format!("{url}/ops/v1/requests/nonsense"), "ops").await.0, 400);
+    assert_eq!(get(http, &format!("{url}/ops/v1/requests/{}", SystemIds.uuid()), "ops").await.0, 404);
+    assert_eq!(get(http, &format!("{url}/ops/v1/manual"), "ops").await.1, r#"{"requests":[]}"#);
+
+    let lane = format!("{url}/ops/v1/lane");
+    let put = |body: &'static str| {
+        http.put(&lane).bearer_auth("ops").header("content-type", "application/json").body(body).send()
+    };
+    assert_eq!(put(r#"{"rate_per_s":77}"#).await.unwrap().status(), 200);
+    assert!(get(http, &lane, "ops").await.1.contains(r#""rate_per_s":77"#));
+    assert_eq!(put(r#"{"rate_per_s":99999999}"#).await.unwrap().status(), 400);
+    assert_eq!(put(r#"{"rate":1}"#).await.unwrap().status(), 400);
+    let settle = http
+        .post(format!("{url}/ops/v1/manual/{}/settlement", order.id))
+        .bearer_auth("ops")
+        .header("content-type", "application/json")
+        .body(r#"{"person":"kim","evidence_digest":"x","decision":"absent"}"#)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(settle.status(), 409, "a living order is not for persons to settle");
+}
+
+async fn reference_data(http: &reqwest::Client, url: &str) {
+    let url = format!("{url}/reference/v1/instruments");
+    assert_eq!(get(http, &url, "ops").await.0, 401);
+    let priced = eventually(PATIENCE, || async { get(http, &url, "peer").await.1.contains("187.12") }).await;
+    assert!(priced);
+    let list: Value = serde_json::from_str(&get(http, &url, "peer").await.1).unwrap();
+    assert_eq!(list[0]["symbol"], "AAPL");
+    assert_eq!(list[0]["last_price"], "187.12");
+    assert_eq!(list[0]["price_at"], "2026-07-01T14:00:00Z");
+    assert_eq!(list[0]["tradable"], true);
+}
+
+async fn get(http: &reqwest::Client, url: &str, token: &str) -> (u16, String) {
+    let response = http.get(url).bearer_auth(token).send().await.unwrap();
+    (response.status().as_u16(), response.text().await.unwrap())
+}
