@@ -13,7 +13,6 @@ use crate::domain::intake::StopReason;
 use serde::Deserialize;
 use std::sync::Arc;
 use std::time::Duration;
-use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
 /// When and how much.
@@ -51,17 +50,18 @@ impl<S: EventStore, B: EventSource> Audit<S, B> {
         }
         let mut ticks = tokio::time::interval(Duration::from_millis(self.config.interval_ms));
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut audited = None;
+        // Before the first connection: what a connection replays is whole, what follows is audited.
+        let mut audited = self.horizon();
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 _ = ticks.tick() => {}
             }
             match self.context.status.state() {
-                StreamState::Standby => audited = None,
+                StreamState::Standby => audited = self.horizon(),
                 // A stream that is behind would only be slowed down, and nothing can be told yet.
                 StreamState::Connected if self.context.status.is_caught_up() => {
-                    audited = Some(self.step(audited, &shutdown).await);
+                    audited = self.step(audited, &shutdown).await;
                 }
                 _ => {}
             }
@@ -69,10 +69,8 @@ impl<S: EventStore, B: EventSource> Audit<S, B> {
     }
 
     /// Audits the next stretch, and answers up to where everything is audited.
-    async fn step(&self, audited: Option<Cursor>, shutdown: &CancellationToken) -> Cursor {
-        let now = self.context.clock.now();
-        let Some(from) = audited else { return behind(now, self.config.lag_ms) };
-        let until = behind(now, self.config.lag_ms).min(from.advanced(self.config.stretch_max_ms));
+    async fn step(&self, from: Cursor, shutdown: &CancellationToken) -> Cursor {
+        let until = self.horizon().min(from.advanced(self.config.stretch_max_ms));
         if until <= from {
             return from;
         }
@@ -99,6 +97,11 @@ impl<S: EventStore, B: EventSource> Audit<S, B> {
         }
     }
 
+    /// Up to where everything should have arrived by now.
+    fn horizon(&self) -> Cursor {
+        Cursor::at(self.context.clock.now()).rewound(self.config.lag_ms)
+    }
+
     async fn once(
         &self,
         from: Cursor,
@@ -117,8 +120,4 @@ impl<S: EventStore, B: EventSource> Audit<S, B> {
         };
         Ok(tokio::join!(reading, watching).0)
     }
-}
-
-fn behind(now: OffsetDateTime, lag_ms: u64) -> Cursor {
-    Cursor::at(now).rewound(lag_ms)
 }

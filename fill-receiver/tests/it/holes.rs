@@ -93,8 +93,8 @@ async fn an_oversize_frame_is_refused_and_the_rest_of_its_connection_with_it() {
 async fn an_event_that_a_live_stream_lost_without_a_word_is_found_by_the_audit() {
     let world = World::new().await;
     let mut settings = world.settings();
-    settings.audit.interval_ms = 100;
-    settings.audit.lag_ms = 300;
+    settings.audit.interval_ms = 600;
+    settings.audit.lag_ms = 50;
     let receiver = world.receiver_with(settings).await;
     world.broker.publish(&Event::fill(1, "e-1", position(0, 1)));
     world.logged(1).await;
