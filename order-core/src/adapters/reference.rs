@@ -7,6 +7,7 @@ use contracts::{Price, Symbol};
 use platform::clock::Clock;
 use platform::config::Secret;
 use reqwest::{Client, Response, StatusCode, Url};
+use rust_decimal::RoundingStrategy;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::sync::Arc;
@@ -22,6 +23,9 @@ const ANSWER_LEN_MAX: usize = 16 * 1024 * 1024;
 
 /// Longest wait for a whole answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Decimals of a price.
+const PRICE_SCALE: u32 = 4;
 
 /// Longest name of an asset that is kept.
 const NAME_LEN_MAX: usize = 256;
@@ -44,7 +48,7 @@ pub enum ReferenceError {
     /// More bytes than any list has.
     #[error("gateway's list is larger than {ANSWER_LEN_MAX} bytes")]
     TooLarge,
-    /// Not a list of instruments.
+    /// Not a list.
     #[error("gateway's list could not be read")]
     Malformed(#[source] serde_json::Error),
     /// The list could not be stored.
@@ -87,7 +91,10 @@ impl Instrument {
     fn price(&self) -> Option<(Symbol, ReferencePrice)> {
         let symbol = Symbol::new(self.symbol.as_str()).ok()?;
         let text = super::http::fields::number_text(self.last_price.as_deref()?)?;
-        Some((symbol, ReferencePrice { price: Price::parse(&text).ok()?, at: self.price_at? }))
+        // A print between ticks is rounded up: holds are taken by this price, so never too low.
+        let exact = contracts::alpaca::number::parse(&text).ok()?;
+        let price = exact.round_dp_with_strategy(PRICE_SCALE, RoundingStrategy::AwayFromZero);
+        Some((symbol, ReferencePrice { price: Price::new(price).ok()?, at: self.price_at? }))
     }
 }
 
@@ -173,14 +180,16 @@ impl ReferencePoller {
             return Err(ReferenceError::Status(response.status()));
         }
         let body = read_bounded(response).await?;
-        let instruments: Vec<Instrument> = serde_json::from_slice(&body).map_err(ReferenceError::Malformed)?;
-        self.take(&instruments).await
+        let rows: Vec<&RawValue> = serde_json::from_slice(&body).map_err(ReferenceError::Malformed)?;
+        self.take(&rows).await
     }
 
-    async fn take(&mut self, instruments: &[Instrument]) -> Result<(), ReferenceError> {
+    /// A row that cannot be read is left out and counted: it must not stop the others.
+    async fn take(&mut self, rows: &[&RawValue]) -> Result<(), ReferenceError> {
         let now = self.clock.now();
+        let instruments: Vec<Instrument> = rows.iter().filter_map(|row| serde_json::from_str(row.get()).ok()).collect();
         let assets: Vec<_> = instruments.iter().filter_map(Instrument::asset).collect();
-        let skipped = instruments.len() - assets.len();
+        let skipped = rows.len() - assets.len();
         metrics::gauge!("reference_skipped").set(u32::try_from(skipped).unwrap_or(u32::MAX));
         metrics::gauge!("reference_assets").set(u32::try_from(assets.len()).unwrap_or(u32::MAX));
         self.data.update_prices(instruments.iter().filter_map(Instrument::price), now);
@@ -219,11 +228,11 @@ mod tests {
             r#"[{"id":"61e69015-8549-4bfd-b9c3-01e75843f47d","symbol":"AAPL","name":"Apple","exchange":"NASDAQ",
                  "tradable":true,"fractionable":true,"last_price":187.1200,"price_at":"2026-07-01T14:00:00Z"},
                 {"id":"61e69015-8549-4bfd-b9c3-01e75843f47e","symbol":"F","tradable":true,"fractionable":false,
-                 "last_price":"12.5","price_at":"2026-07-01T14:00:00Z"},
+                 "last_price":"12.50001","price_at":"2026-07-01T14:00:00Z"},
                 {"id":"61e69015-8549-4bfd-b9c3-01e75843f47f","symbol":"NEW","tradable":false,"fractionable":false}]"#,
         );
         let prices: Vec<_> = list.iter().filter_map(Instrument::price).map(|(_, p)| p.price.to_string()).collect();
-        assert_eq!(prices, ["187.12", "12.5"]);
+        assert_eq!(prices, ["187.12", "12.5001"]);
         assert_eq!(list.iter().filter_map(Instrument::asset).count(), 3);
     }
 

@@ -13,6 +13,7 @@ mod idempotency;
 mod money;
 mod ops;
 mod orders;
+mod reference;
 
 use axum::routing::get;
 use axum::{Json, Router};
@@ -137,7 +138,11 @@ pub(crate) struct ApiWorld {
     pub(crate) database: TestDatabase,
     pub(crate) client: Client,
     hours: &'static str,
+    gateway_url: String,
 }
+
+/// Where nobody listens.
+const NOBODY: &str = "http://127.0.0.1:9";
 
 fn share(symbol: &str, n: u128, fractionable: bool, tradable: bool) -> Asset {
     Asset {
@@ -150,7 +155,7 @@ fn share(symbol: &str, n: u128, fractionable: bool, tradable: bool) -> Asset {
     }
 }
 
-fn settings(database: &TestDatabase, redis: &TestRedis, hours: &str) -> Settings {
+fn settings(database: &TestDatabase, redis: &TestRedis, hours: &str, gateway_url: &str) -> Settings {
     let defaults = include_str!("../../config.default.toml");
     let mut settings: Settings = platform::config::load(defaults, None, "NO_SUCH_PREFIX__", &[]).unwrap();
     settings.http.api_addr = "127.0.0.1:0".parse().unwrap();
@@ -160,8 +165,9 @@ fn settings(database: &TestDatabase, redis: &TestRedis, hours: &str) -> Settings
     settings.redis = redis.config();
     settings.tokens.ops = Secret::new(OPS_TOKEN);
     settings.tokens.peer = Secret::new("peer-token");
-    settings.peers.gateway_url = "http://127.0.0.1:9".to_owned();
-    settings.peers.receiver_url = "http://127.0.0.1:9".to_owned();
+    settings.peers.gateway_url = gateway_url.to_owned();
+    settings.peers.receiver_url = NOBODY.to_owned();
+    settings.reference.poll_ms = 50;
     settings.market.hours = hours.parse().unwrap();
     settings.validate().unwrap();
     settings
@@ -175,7 +181,9 @@ fn base(health: Arc<dyn Health>) -> Router {
     Router::new().route("/ops/v1/health", get(report))
 }
 
+/// Without a gateway the list comes from here.
 async fn start(settings: Settings, clock: Arc<dyn Clock>) -> Copy {
+    let listed_here = settings.peers.gateway_url == NOBODY;
     let end = CancellationToken::new();
     let now = clock.now();
     let starting = Service::start(settings, clock, Arc::new(SystemIds), base, end.clone());
@@ -183,9 +191,13 @@ async fn start(settings: Settings, clock: Arc<dyn Clock>) -> Copy {
     let listed =
         [("AAPL", 7, true, true), ("WHOLE", 8, false, true), ("HALT", 9, true, false), ("QUIET", 10, true, true)];
     let assets = listed.map(|(symbol, n, fractionable, tradable)| share(symbol, n, fractionable, tradable));
-    service.reference.replace_assets(assets.to_vec());
+    if listed_here {
+        service.reference.replace_assets(assets.to_vec());
+    }
     let price = ReferencePrice { price: Price::parse("100").unwrap(), at: now };
-    service.reference.update_prices([(Symbol::new("AAPL").unwrap(), price)], now);
+    if listed_here {
+        service.reference.update_prices([(Symbol::new("AAPL").unwrap(), price)], now);
+    }
     Copy { api_addr: service.api_addr, ops_addr: service.ops_addr, end, service: Some(service) }
 }
 
@@ -195,18 +207,23 @@ impl ApiWorld {
     }
 
     pub(crate) async fn at(hours: &'static str, clock: Arc<dyn Clock>) -> Self {
+        Self::beside(NOBODY, hours, clock).await
+    }
+
+    /// With a gateway to ask.
+    pub(crate) async fn beside(gateway_url: &str, hours: &'static str, clock: Arc<dyn Clock>) -> Self {
         platform::tls::install_crypto_provider();
         let migrations = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../migrations/order-core"));
         let database = TestDatabase::create(migrations).await;
         let redis = TestRedis::start();
-        let copy = start(settings(&database, &redis, hours), clock).await;
+        let copy = start(settings(&database, &redis, hours, gateway_url), clock).await;
         let client = Client::builder().no_proxy().build().unwrap();
-        Self { copy, redis, database, client, hours }
+        Self { copy, redis, database, client, hours, gateway_url: gateway_url.to_owned() }
     }
 
     /// Another copy on the same database and Redis.
     pub(crate) async fn another(&self) -> Copy {
-        start(settings(&self.database, &self.redis, self.hours), Arc::new(SystemClock)).await
+        start(settings(&self.database, &self.redis, self.hours, &self.gateway_url), Arc::new(SystemClock)).await
     }
 
     pub(crate) async fn ops(&self, method: Method, path: &str, body: &Value) -> Answer {
