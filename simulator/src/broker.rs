@@ -32,5 +32,6 @@ mod shared;
 mod split;
 pub mod universe;
 
+pub use journal::JournalError;
 pub use server::{RunningBroker, StartError, start};
 pub use settings::Settings;

@@ -13,7 +13,7 @@ use crate::broker::schedule::Action;
 use crate::broker::universe::INSTRUMENTS;
 
 /// The price path's place is written to the state file every so many steps.
-const STEPS_A_RECORD: u64 = 100;
+const STEPS_A_RECORD: u64 = 10;
 
 impl Exchange {
     /// Moves all prices one step and fills what they cross.
