@@ -77,12 +77,17 @@ impl Command {
         }
     }
 
+    /// Whether the simulated broker makes mistakes: not where the number of orders that it takes is the point, and not
+    /// in the demonstration, whose story is the engine's own processes.
+    const fn has_faults(&self) -> bool {
+        !matches!(self, Self::Demo { .. } | Self::Overspend)
+    }
+
     /// The deposits of the customers: some rich, one that cannot pay much.
     fn deposits(&self) -> Vec<Decimal> {
         match self {
-            Self::Demo { .. } | Self::Kill { .. } | Self::Redis => {
-                [250_000, 250_000, 250_000, 250_000, 1_000_000, 2_000].map(Decimal::from).to_vec()
-            }
+            Self::Demo { .. } => [250_000, 250_000, 250_000, 250_000, 1_000_000, 2_000].map(Decimal::from).to_vec(),
+            Self::Kill { .. } | Self::Redis => [250_000; 11].into_iter().chain([2_000]).map(Decimal::from).collect(),
             Self::Overspend | Self::Duplicate | Self::Hangup => vec![Decimal::from(100_000)],
         }
     }
@@ -111,7 +116,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         instance: name.to_owned(),
         bin,
         seed: arguments.seed,
-        faults: !arguments.no_faults,
+        faults: arguments.command.has_faults() && !arguments.no_faults,
         deposits: arguments.command.deposits(),
         announce: announcer(demo),
     };
@@ -137,7 +142,8 @@ async fn perform(exercise: &Exercise, arguments: &Arguments) -> anyhow::Result<(
         orders_max: None,
         pause_max_ms: 100,
         shares_max: 20,
-        answer_limit: Duration::from_secs(60),
+        // A process that is killed again and again takes its time to answer.
+        answer_limit: Duration::from_secs(180),
     };
     let outcome = match &arguments.command {
         Command::Demo { orders } => {

@@ -5,21 +5,25 @@ use std::time::Duration;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::exercise::Exercise;
 use super::load::{Load, LoadOptions};
 use super::outcome::Outcome;
 use crate::stack::{ProcessName, StackError};
 
-/// Between two kills, so that one also strikes a process that is still starting.
+/// The longest pause before a kill.
 const BETWEEN_MAX_MS: u64 = 1_500;
 /// From a kill to the start of the next process.
 const DEAD_MAX_MS: u64 = 600;
 /// How long Redis stays away.
 const REDIS_AWAY: Duration = Duration::from_secs(30);
-/// One kill in this many waits until the process is ready again, so that work is always done in between.
-const READY_EVERY: u32 = 3;
+/// Every this many kills, the next one comes while the process is still starting; before the others work is done.
+const HASTY_EVERY: u32 = 3;
+/// Work between two kills, in accepted orders, and the longest wait for it.
+const WORK_ORDERS: usize = 10;
+const WORK_LIMIT: Duration = Duration::from_secs(10);
+const LOOK_PAUSE: Duration = Duration::from_millis(10);
 
 /// How a kill drill goes.
 #[derive(Clone, Debug)]
@@ -69,8 +73,9 @@ async fn kill_all(exercise: &Exercise, options: &KillOptions, load: &Load) -> Re
         sleep(Duration::from_millis(rng.random_range(0..=BETWEEN_MAX_MS))).await;
         let Some(name) = options.processes.choose(&mut rng).copied() else { return Ok(()) };
         exercise.kill_and_restart(name, Duration::from_millis(rng.random_range(0..=DEAD_MAX_MS))).await?;
-        if round % READY_EVERY == 0 {
+        if !round.is_multiple_of(HASTY_EVERY) {
             exercise.stack.wait_ready(name).await?;
+            work(load).await;
         }
         let (answered, accepted) = (load.progress().answered(), load.progress().accepted());
         exercise.say(&format!(
@@ -82,6 +87,13 @@ async fn kill_all(exercise: &Exercise, options: &KillOptions, load: &Load) -> Re
         exercise.stack.wait_ready(*name).await?;
     }
     Ok(())
+}
+
+async fn work(load: &Load) {
+    let (until, enough) = (Instant::now() + WORK_LIMIT, load.progress().accepted() + WORK_ORDERS);
+    while load.progress().accepted() < enough && Instant::now() < until {
+        sleep(LOOK_PAUSE).await;
+    }
 }
 
 /// Stops Redis for a while and starts it empty; tells how many orders were accepted meanwhile.
