@@ -188,7 +188,7 @@ create table api_keys (
 
 create table assets (
     symbol       text        primary key,
-    id           uuid        not null constraint assets_id_key unique,
+    id           uuid        not null,
     name         text        not null,
     exchange     text        not null,
     tradable     boolean     not null,

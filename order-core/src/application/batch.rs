@@ -34,6 +34,15 @@ pub struct BatchPolicy {
     pub retry_pause: Duration,
 }
 
+/// What a batch leaves to do.
+#[derive(Debug, Default)]
+pub struct BatchRest {
+    /// Commands for the next batch.
+    pub again: Vec<Item>,
+    /// Accounts whose commands need a transaction of their own, see [`BatchRunner::alone`].
+    pub alone: BTreeMap<AccountId, Vec<Item>>,
+}
+
 /// Decides batches of commands.
 pub struct BatchRunner<S, L, R> {
     /// The database.
@@ -55,32 +64,29 @@ struct Decided {
 }
 
 impl<S: Store, L: Locks, R: Reference> BatchRunner<S, L, R> {
-    /// Runs claimed commands. Those that must be tried again come back.
-    pub async fn run(&self, items: Vec<Item>, now: OffsetDateTime) -> Vec<Item> {
+    /// Runs claimed commands. What is not answered comes back.
+    pub async fn run(&self, items: Vec<Item>, now: OffsetDateTime) -> BatchRest {
         let accounts: BTreeSet<AccountId> = items.iter().map(|item| item.command.account_id()).collect();
         let accounts: Vec<AccountId> = accounts.into_iter().collect();
         let (held, busy) = self.lock(&accounts).await;
-        let mut again = Vec::new();
-        let mut alone = Vec::new();
+        let mut rest = BatchRest::default();
         let mut together = Vec::new();
         for mut item in items {
-            if busy.contains(&item.command.account_id()) && item.busy < self.policy.busy_max {
+            let account = item.command.account_id();
+            if item.lost >= self.policy.losses_max {
+                rest.alone.entry(account).or_default().push(item);
+            } else if busy.contains(&account) && item.busy < self.policy.busy_max {
                 item.busy += 1;
-                again.push(item);
-            } else if item.lost >= self.policy.losses_max {
-                alone.push(item);
+                rest.again.push(item);
             } else {
                 together.push(item);
             }
         }
         if !together.is_empty() {
-            again.extend(self.together(together, now, &mut alone).await);
-        }
-        for (_, items) in by_account(alone) {
-            self.alone(items, now).await;
+            self.together(together, now, &mut rest).await;
         }
         self.locks.release(held).await;
-        again
+        rest
     }
 
     async fn lock(&self, accounts: &[AccountId]) -> (Vec<L::Held>, BTreeSet<AccountId>) {
@@ -99,15 +105,11 @@ impl<S: Store, L: Locks, R: Reference> BatchRunner<S, L, R> {
         (held, busy)
     }
 
-    /// Decides all in one transaction. What loses comes back; what needs a transaction of its own
-    /// goes to `alone`.
-    async fn together(&self, items: Vec<Item>, now: OffsetDateTime, alone: &mut Vec<Item>) -> Vec<Item> {
+    /// Decides all in one transaction.
+    async fn together(&self, items: Vec<Item>, now: OffsetDateTime, rest: &mut BatchRest) {
         let snapshot = match self.store.load(&wants(&items)).await {
             Ok(snapshot) => snapshot,
-            Err(error) => {
-                refuse_all(items, &error);
-                return Vec::new();
-            }
+            Err(error) => return self.retry(items, &error, rest).await,
         };
         let versions: BTreeMap<AccountId, i64> =
             snapshot.accounts.iter().map(|(id, account)| (*id, account.version)).collect();
@@ -115,55 +117,49 @@ impl<S: Store, L: Locks, R: Reference> BatchRunner<S, L, R> {
         let decided = self.decide(items, &mut books, now);
         let plans = books.close();
         if plans.is_empty() {
-            answer_all(decided);
-            return Vec::new();
+            for d in decided {
+                d.item.answer(d.answer);
+            }
+            return;
         }
+        let undecided = |decided: Vec<Decided>| decided.into_iter().map(|d| d.item);
         match self.commit(plans, &versions, now).await {
-            Ok((written, lost)) => {
-                let mut again = Vec::new();
-                for mut d in decided {
-                    let account = d.item.command.account_id();
-                    if lost.contains(&account) {
-                        metrics::counter!("account_versions_lost_total").increment(1);
-                        d.item.lost += 1;
-                        again.push(d.item);
-                    } else {
-                        debug_assert!(written.contains(&account) || !lost.contains(&account));
-                        d.item.answer(d.answer);
-                    }
-                }
-                again
+            Ok(lost) => settle(decided, &lost, rest),
+            // Each account alone: the bad one gets its own error, the others go through.
+            Err(StoreError::Data { .. }) => rest.add_alone(undecided(decided)),
+            // Under the row lock the outcome can be read.
+            Err(StoreError::CommitUnknown { source }) => {
+                tracing::warn!(error = %source, "a commit was not confirmed; it is looked up");
+                rest.add_alone(undecided(decided).map(|mut item| {
+                    item.maybe_committed = true;
+                    item
+                }));
             }
-            // Each account alone: the bad one gets its own error, the others go through. An
-            // unconfirmed commit goes the same way: under the row lock its outcome can be read.
-            Err(StoreError::Data { .. } | StoreError::CommitUnknown { .. }) => {
-                alone.extend(decided.into_iter().map(|d| d.item));
-                Vec::new()
-            }
-            Err(error @ StoreError::Failed { .. }) => {
-                let mut again = Vec::new();
-                for mut d in decided {
-                    d.item.lost += 1;
-                    if d.item.lost > self.policy.tries_max {
-                        let reason = "the database is not available";
-                        tracing::warn!(%error, "a command is given back");
-                        d.item.answer(Err(CommandError::NotTaken { reason }));
-                    } else {
-                        again.push(d.item);
-                    }
-                }
-                tokio::time::sleep(self.policy.retry_pause).await;
-                again
-            }
+            Err(error @ StoreError::Failed { .. }) => self.retry(undecided(decided).collect(), &error, rest).await,
         }
     }
 
+    /// Nothing was written. Tries again a few times, since a restart of the database takes a moment.
+    async fn retry(&self, items: Vec<Item>, error: &StoreError, rest: &mut BatchRest) {
+        tracing::warn!(%error, commands = items.len(), "a batch failed before anything was written");
+        for mut item in items {
+            item.failed += 1;
+            if item.failed > self.policy.tries_max {
+                item.give_up();
+            } else {
+                rest.again.push(item);
+            }
+        }
+        tokio::time::sleep(self.policy.retry_pause).await;
+    }
+
+    /// Writes the plans whose accounts still have the version that was read; answers the others.
     async fn commit(
         &self,
         plans: Vec<Plan>,
         versions: &BTreeMap<AccountId, i64>,
         now: OffsetDateTime,
-    ) -> Result<(BTreeSet<AccountId>, BTreeSet<AccountId>), StoreError> {
+    ) -> Result<BTreeSet<AccountId>, StoreError> {
         let wanted: BTreeMap<AccountId, i64> =
             plans.iter().filter_map(|plan| Some((plan.account.id, *versions.get(&plan.account.id)?))).collect();
         let mut tx = self.store.begin().await?;
@@ -174,7 +170,7 @@ impl<S: Store, L: Locks, R: Reference> BatchRunner<S, L, R> {
             tx.write(&plans, now).await?;
             tx.commit(&plans, now).await?;
         }
-        Ok((won, lost))
+        Ok(lost)
     }
 
     fn decide(&self, items: Vec<Item>, books: &mut Books, now: OffsetDateTime) -> Vec<Decided> {
@@ -227,46 +223,41 @@ impl<S: Store, L: Locks, R: Reference> BatchRunner<S, L, R> {
     /// One account in a transaction of its own under the row lock, which nobody can win against.
     /// Every command decides the same when it is decided again, so this also settles what an
     /// unconfirmed commit did: under the lock no earlier transaction of the account is alive.
-    async fn alone(&self, items: Vec<Item>, now: OffsetDateTime) {
-        let mut items = items;
-        let mut maybe_committed = false;
+    pub async fn alone(&self, mut items: Vec<Item>, clock: &(impl Fn() -> OffsetDateTime + Sync)) {
         for _ in 0..self.policy.tries_max.max(1) {
-            match self.alone_once(&items, now).await {
+            match self.alone_once(&items, clock()).await {
                 Ok(answers) => {
                     for (item, answer) in items.into_iter().zip(answers) {
                         item.answer(answer);
                     }
                     return;
                 }
+                Err(StoreError::Data { source, .. }) if items.len() > 1 => {
+                    tracing::warn!(error = %source, "the database refuses data; each command alone");
+                    for item in items {
+                        Box::pin(self.alone(vec![item], clock)).await;
+                    }
+                    return;
+                }
                 Err(StoreError::Data { source, .. }) => {
                     tracing::error!(error = %source, "the database refuses a command's data");
-                    if items.len() > 1 {
-                        for item in std::mem::take(&mut items) {
-                            Box::pin(self.alone(vec![item], now)).await;
-                        }
-                        return;
+                    for item in items {
+                        item.answer(Err(CommandError::Refused(Refusal::OutOfRange)));
                     }
-                    refuse_data(items);
                     return;
                 }
                 Err(StoreError::CommitUnknown { source }) => {
                     tracing::warn!(error = %source, "a commit was not confirmed; it is looked up");
-                    maybe_committed = true;
+                    for item in &mut items {
+                        item.maybe_committed = true;
+                    }
                 }
-                Err(error @ StoreError::Failed { .. }) => {
-                    tracing::warn!(%error, "a command is tried again");
-                }
+                Err(error @ StoreError::Failed { .. }) => tracing::warn!(%error, "a command is tried again"),
             }
             tokio::time::sleep(self.policy.retry_pause).await;
         }
         for item in items {
-            let answer = if maybe_committed {
-                metrics::counter!("commands_unknown_total").increment(1);
-                item.command.unknown()
-            } else {
-                CommandError::NotTaken { reason: "the database is not available" }
-            };
-            item.answer(Err(answer));
+            item.give_up();
         }
     }
 
@@ -284,12 +275,25 @@ impl<S: Store, L: Locks, R: Reference> BatchRunner<S, L, R> {
     }
 }
 
-fn by_account(items: Vec<Item>) -> BTreeMap<AccountId, Vec<Item>> {
-    let mut grouped: BTreeMap<AccountId, Vec<Item>> = BTreeMap::new();
-    for item in items {
-        grouped.entry(item.command.account_id()).or_default().push(item);
+impl BatchRest {
+    fn add_alone(&mut self, items: impl Iterator<Item = Item>) {
+        for item in items {
+            self.alone.entry(item.command.account_id()).or_default().push(item);
+        }
     }
-    grouped
+}
+
+/// Answers what was committed; what lost its version goes to the next batch.
+fn settle(decided: Vec<Decided>, lost: &BTreeSet<AccountId>, rest: &mut BatchRest) {
+    for mut d in decided {
+        if lost.contains(&d.item.command.account_id()) {
+            metrics::counter!("account_versions_lost_total").increment(1);
+            d.item.lost += 1;
+            rest.again.push(d.item);
+        } else {
+            d.item.answer(d.answer);
+        }
+    }
 }
 
 fn wants<'a>(items: impl IntoIterator<Item = &'a Item>) -> Wants {
@@ -311,24 +315,4 @@ fn wants<'a>(items: impl IntoIterator<Item = &'a Item>) -> Wants {
         }
     }
     wants
-}
-
-fn answer_all(decided: Vec<Decided>) {
-    for d in decided {
-        d.item.answer(d.answer);
-    }
-}
-
-/// Nothing was written yet, so nothing has happened.
-fn refuse_all(items: Vec<Item>, error: &StoreError) {
-    tracing::warn!(%error, "commands are given back");
-    for item in items {
-        item.answer(Err(CommandError::NotTaken { reason: "the database is not available" }));
-    }
-}
-
-fn refuse_data(items: Vec<Item>) {
-    for item in items {
-        item.answer(Err(CommandError::Refused(Refusal::OutOfRange)));
-    }
 }

@@ -72,20 +72,40 @@ pub struct Item {
     pub lost: u32,
     /// How often the lock was busy.
     pub busy: u32,
+    /// How often its batch failed before anything was written.
+    pub failed: u32,
+    /// Whether a commit with it was sent and not confirmed. Then it is never "not taken".
+    pub maybe_committed: bool,
     state: Arc<AtomicU8>,
     reply: Option<oneshot::Sender<Answer>>,
 }
 
 impl Item {
+    const fn new(command: Command, state: Arc<AtomicU8>, reply: Option<oneshot::Sender<Answer>>) -> Self {
+        Self { command, lost: 0, busy: 0, failed: 0, maybe_committed: false, state, reply }
+    }
+
     /// A command of our own that nobody waits for.
     #[must_use]
     pub fn internal(command: Command) -> Self {
-        Self { command, lost: 0, busy: 0, state: Arc::new(AtomicU8::new(QUEUED)), reply: None }
+        Self::new(command, Arc::new(AtomicU8::new(QUEUED)), None)
     }
 
     /// Takes it for the worker; false when the caller has given it up.
     pub fn claim(&self) -> bool {
         self.state.compare_exchange(QUEUED, CLAIMED, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// Answers that it came to nothing, as far as that is known.
+    pub fn give_up(self) {
+        let answer = if self.maybe_committed {
+            metrics::counter!("commands_unknown_total").increment(1);
+            self.command.unknown()
+        } else {
+            metrics::counter!("commands_not_taken_total", "reason" => "store").increment(1);
+            CommandError::NotTaken { reason: "the database is not available" }
+        };
+        self.answer(Err(answer));
     }
 
     /// Answers it.
@@ -169,7 +189,7 @@ impl Shards {
         let (reply, answer) = oneshot::channel();
         let state = Arc::new(AtomicU8::new(QUEUED));
         let guard = AbandonOnDrop(Arc::clone(&state));
-        let item = Item { command, lost: 0, busy: 0, state, reply: Some(reply) };
+        let item = Item::new(command, state, Some(reply));
         match handle.commands.try_send(item) {
             Ok(()) => {}
             Err(mpsc::error::TrySendError::Full(_)) => {

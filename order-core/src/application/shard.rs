@@ -1,21 +1,27 @@
 //! A shard worker: the one writer, in this process, of the accounts of its partitions. It runs in a
 //! task of its own, so that a caller that hangs up leaves nothing half done.
 
-use super::batch::BatchRunner;
+use super::batch::{BatchRest, BatchRunner};
 use super::facts::FactApplier;
 use super::queue::{Command, Item, ShardHandle, SliceItem};
 use super::reference::Reference;
 use super::store::{Locks, Store, StoreError};
-use contracts::Partition;
+use contracts::{AccountId, Partition};
+use std::collections::{BTreeSet, VecDeque};
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 /// Most reserved orders that one tick releases: the lane's rate is the gateway's matter, this only
 /// bounds a transaction.
 const RELEASE_LEN_MAX: i64 = 200;
+
+/// Most accounts of one worker that are in a transaction of their own at once.
+const ALONE_MAX: usize = 2;
 
 /// Sizes and times of a worker.
 #[derive(Debug, Clone, Copy)]
@@ -32,7 +38,7 @@ pub struct ShardConfig {
 
 /// The worker.
 pub struct ShardWorker<S, L, R, C> {
-    runner: BatchRunner<S, L, R>,
+    runner: Arc<BatchRunner<S, L, R>>,
     facts: FactApplier<S>,
     partitions: Vec<Partition>,
     config: ShardConfig,
@@ -40,9 +46,19 @@ pub struct ShardWorker<S, L, R, C> {
     commands: mpsc::Receiver<Item>,
     slices: mpsc::Receiver<SliceItem>,
     again: Vec<Item>,
+    /// Accounts in a transaction of their own, or waiting for one. Their other commands wait in
+    /// `held_back`, so that an account still has one writer; a row that somebody else holds thus
+    /// holds up its own account alone.
+    detached: BTreeSet<AccountId>,
+    held_back: Vec<Item>,
+    waiting: VecDeque<(AccountId, Vec<Item>)>,
+    alone: JoinSet<AccountId>,
 }
 
-impl<S: Store, L: Locks, R: Reference, C: Fn() -> OffsetDateTime + Send> ShardWorker<S, L, R, C> {
+impl<S: Store, L: Locks, R: Reference, C> ShardWorker<S, L, R, C>
+where
+    C: Fn() -> OffsetDateTime + Clone + Send + Sync + 'static,
+{
     /// Builds a worker and its entrances.
     pub fn new(
         runner: BatchRunner<S, L, R>,
@@ -53,17 +69,32 @@ impl<S: Store, L: Locks, R: Reference, C: Fn() -> OffsetDateTime + Send> ShardWo
     ) -> (Self, ShardHandle) {
         let (commands_in, commands) = mpsc::channel(config.queue_len_max);
         let (slices_in, slices) = mpsc::channel(64);
-        let worker = Self { runner, facts, partitions, config, clock, commands, slices, again: Vec::new() };
+        let worker = Self {
+            runner: Arc::new(runner),
+            facts,
+            partitions,
+            config,
+            clock,
+            commands,
+            slices,
+            again: Vec::new(),
+            detached: BTreeSet::new(),
+            held_back: Vec::new(),
+            waiting: VecDeque::new(),
+            alone: JoinSet::new(),
+        };
         (worker, ShardHandle { commands: commands_in, slices: slices_in })
     }
 
     /// Works until `stop` resolves and the queues are empty, or every entrance is closed.
     pub async fn run(mut self, stop: impl Future<Output = ()> + Send) {
-        let mut tick = tokio::time::interval_at(Instant::now() + self.config.tick, self.config.tick);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut next_tick = Instant::now() + self.config.tick;
         tokio::pin!(stop);
         let mut stopping = false;
         loop {
+            while let Some(ended) = self.alone.try_join_next() {
+                self.attach(ended.ok());
+            }
             // Facts first, but never so that commands starve: one slice, then one batch.
             let slice = self.slices.try_recv().ok();
             let worked = slice.is_some();
@@ -73,40 +104,51 @@ impl<S: Store, L: Locks, R: Reference, C: Fn() -> OffsetDateTime + Send> ShardWo
             let batch = self.take_batch();
             if !batch.is_empty() {
                 self.run_batch(batch).await;
+                // A busy worker looks after what waits, too.
+                if Instant::now() >= next_tick {
+                    self.on_tick().await;
+                    next_tick = Instant::now() + self.config.tick;
+                }
                 continue;
             }
             if worked {
                 continue;
             }
-            if stopping {
+            if stopping && self.detached.is_empty() {
                 return;
             }
             tokio::select! {
                 biased;
-                () = &mut stop => {
+                () = &mut stop, if !stopping => {
                     stopping = true;
                     self.commands.close();
                     self.slices.close();
                 }
-                slice = self.slices.recv() => match slice {
+                Some(ended) = self.alone.join_next() => self.attach(ended.ok()),
+                slice = self.slices.recv(), if !stopping => match slice {
                     Some(slice) => self.apply(slice).await,
                     None => return,
                 },
-                item = self.commands.recv() => match item {
-                    Some(item) if item.claim() => self.again.push(item),
-                    Some(_) => {}
+                item = self.commands.recv(), if !stopping => match item {
+                    Some(item) => self.again.extend(item.claim().then_some(item)),
                     None => return,
                 },
-                _ = tick.tick() => self.on_tick().await,
+                () = tokio::time::sleep_until(next_tick), if !stopping => {
+                    self.on_tick().await;
+                    next_tick = Instant::now() + self.config.tick;
+                }
             }
         }
     }
 
     fn take_batch(&mut self) -> Vec<Item> {
-        let mut batch = std::mem::take(&mut self.again);
-        while batch.len() < self.config.batch_len_max {
+        let mut batch = Vec::new();
+        for item in std::mem::take(&mut self.again) {
+            self.sort_in(item, &mut batch);
+        }
+        while batch.len() < self.config.batch_len_max && self.held_back.len() < self.config.queue_len_max {
             match self.commands.try_recv() {
-                Ok(item) if item.claim() => batch.push(item),
+                Ok(item) if item.claim() => self.sort_in(item, &mut batch),
                 Ok(_) => {}
                 Err(_) => break,
             }
@@ -114,15 +156,55 @@ impl<S: Store, L: Locks, R: Reference, C: Fn() -> OffsetDateTime + Send> ShardWo
         batch
     }
 
+    fn sort_in(&mut self, item: Item, batch: &mut Vec<Item>) {
+        if self.detached.contains(&item.command.account_id()) {
+            self.held_back.push(item);
+        } else {
+            batch.push(item);
+        }
+    }
+
     async fn run_batch(&mut self, batch: Vec<Item>) {
         let len = batch.len();
         metrics::counter!("command_batches_total").increment(1);
         metrics::counter!("commands_batched_total").increment(u64::try_from(len).unwrap_or(u64::MAX));
-        let again = self.runner.run(batch, (self.clock)()).await;
+        let BatchRest { again, alone } = self.runner.run(batch, (self.clock)()).await;
         if again.len() == len {
             tokio::time::sleep(self.config.busy_pause).await;
         }
         self.again = again;
+        for (account, items) in alone {
+            self.detached.insert(account);
+            self.waiting.push_back((account, items));
+        }
+        self.start_alone();
+    }
+
+    fn start_alone(&mut self) {
+        while self.alone.len() < ALONE_MAX {
+            let Some((account, items)) = self.waiting.pop_front() else { return };
+            let (runner, clock) = (Arc::clone(&self.runner), self.clock.clone());
+            self.alone.spawn(async move {
+                runner.alone(items, &clock).await;
+                account
+            });
+        }
+    }
+
+    /// An account is back; its commands go on. A task that panicked names no account, so then all
+    /// that are not at work come back: the version check guards whoever is let in too early.
+    fn attach(&mut self, account: Option<AccountId>) {
+        match account {
+            Some(account) => {
+                self.detached.remove(&account);
+            }
+            None => {
+                tracing::error!("a command's own transaction panicked");
+                self.detached = self.waiting.iter().map(|(account, _)| *account).collect();
+            }
+        }
+        self.again.append(&mut self.held_back);
+        self.start_alone();
     }
 
     async fn apply(&mut self, item: SliceItem) {

@@ -2,7 +2,7 @@
 
 use crate::world::{Flow, NoLocks, World, command, limit, place, start, system_clock};
 use contracts::calendar::MarketHours;
-use contracts::{AccountId, OrderId, Side};
+use contracts::{AccountId, OrderId, Partition, Side};
 use order_core::application::command::{CommandError, Commands, Deposit};
 use order_core::application::store::{
     Deferred, LockMode, LogPosition, Plan, Snapshot, Store, StoreError, Transaction, Wants,
@@ -152,7 +152,12 @@ async fn a_caller_that_hangs_up_leaves_a_whole_order_or_none() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_account_that_another_writer_holds_does_not_hold_up_its_neighbours() {
     let world = World::new().await;
-    let (busy, free) = (world.account("1000").await, world.account("1000").await);
+    let busy = world.account("1000").await;
+    let mut free = world.account("1000").await;
+    // Of the same worker, or this would show nothing.
+    while (Partition::of_account(free).number() - Partition::of_account(busy).number()) % 2 != 0 {
+        free = world.account("1000").await;
+    }
     let mut tx = world.store.begin().await.unwrap();
     tx.lock(&BTreeSet::from([busy]), LockMode::Wait).await.unwrap();
     let waiting = {
@@ -226,6 +231,8 @@ struct Flaky<S> {
 
 const COMMITTED: u8 = 1;
 const ROLLED_BACK: u8 = 2;
+const COMMITTED_THEN_DOWN: u8 = 3;
+const DOWN: u8 = 4;
 
 struct FlakyTx<T> {
     inner: T,
@@ -235,6 +242,9 @@ struct FlakyTx<T> {
 impl<S: Store> Store for Flaky<S> {
     type Tx = FlakyTx<S::Tx>;
     async fn begin(&self) -> Result<Self::Tx, StoreError> {
+        if self.fault.load(Ordering::SeqCst) == DOWN {
+            return Err(StoreError::Failed { what: "begin", source: "connection refused".into() });
+        }
         Ok(FlakyTx { inner: self.inner.begin().await?, fault: Arc::clone(&self.fault) })
     }
     async fn load(&self, wants: &Wants) -> Result<Snapshot, StoreError> {
@@ -284,6 +294,11 @@ impl<T: Transaction> Transaction for FlakyTx<T> {
                 Err(unknown)
             }
             ROLLED_BACK => Err(unknown),
+            COMMITTED_THEN_DOWN => {
+                self.inner.commit(plans, now).await?;
+                self.fault.store(DOWN, Ordering::SeqCst);
+                Err(unknown)
+            }
             _ => self.inner.commit(plans, now).await,
         }
     }
@@ -309,4 +324,30 @@ async fn an_unconfirmed_commit_is_looked_up_and_never_done_twice() {
     assert_eq!(world.count("select count(*) from event_log").await, 2);
     assert_eq!(world.cash(account).await.held, Decimal::from(200));
     world.audit().await;
+}
+
+#[tokio::test]
+async fn an_order_that_may_be_committed_is_never_called_not_taken() {
+    let world = World::new().await;
+    let account = world.account("1000").await;
+    let fault = Arc::new(AtomicU8::new(COMMITTED_THEN_DOWN));
+    let flaky = Flaky { inner: world.store.clone(), fault: Arc::clone(&fault) };
+    let shards = start(flaky, NoLocks, MarketHours::Always, system_clock());
+    let order = command(account, "c-1", limit(Side::Buy, "1", "100"));
+    let id = order.order_id;
+    let answer = shards.place(order).await;
+    assert!(matches!(answer, Err(CommandError::Unknown { order_id }) if order_id == id), "{answer:?}");
+    assert_eq!(world.order(account, id).await.status(), Status::PendingSend);
+    world.audit().await;
+}
+
+#[tokio::test]
+async fn an_order_is_called_not_taken_only_when_nothing_was_sent_to_the_database() {
+    let world = World::new().await;
+    let account = world.account("1000").await;
+    let flaky = Flaky { inner: world.store.clone(), fault: Arc::new(AtomicU8::new(DOWN)) };
+    let shards = start(flaky, NoLocks, MarketHours::Always, system_clock());
+    let answer = place(&shards, account, "c-1", limit(Side::Buy, "1", "100")).await;
+    assert!(matches!(answer, Err(CommandError::NotTaken { .. })), "{answer:?}");
+    assert_eq!(world.count("select count(*) from orders").await, 0);
 }
