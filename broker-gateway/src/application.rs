@@ -2,6 +2,7 @@
 
 pub mod alarm;
 pub mod case;
+pub mod chain;
 pub mod change;
 pub mod claim;
 pub mod dossier;

@@ -48,6 +48,8 @@ pub struct Settings {
     pub bus: BusConfig,
     /// Reading others' logs.
     pub consumer: ConsumerConfig,
+    /// Taking them in.
+    pub intake: IntakeSettings,
     /// Where those are.
     pub peers: PeerSettings,
     /// The broker.
@@ -84,6 +86,14 @@ pub struct TokenSettings {
     pub ops: Secret,
     /// Other processes.
     pub peer: Secret,
+}
+
+/// Taking others' logs in.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IntakeSettings {
+    /// Most slices at once.
+    pub slices_max: u32,
 }
 
 /// Where other processes' operator ports are.
@@ -272,7 +282,10 @@ impl Settings {
                 retry.unsent_delay_first_ms <= retry.unsent_delay_max_ms,
                 "retry.unsent_delay_first_ms must not exceed retry.unsent_delay_max_ms",
             ),
-            (self.live.delay_first_ms <= self.live.delay_max_ms, "live.delay_first_ms must not exceed live.delay_max_ms"),
+            (
+                self.live.delay_first_ms <= self.live.delay_max_ms,
+                "live.delay_first_ms must not exceed live.delay_max_ms",
+            ),
             (
                 retry.ladder_minutes.len() <= 16 && retry.ladder_minutes.iter().all(|minutes| *minutes > 0),
                 "retry.ladder_minutes must be at most 16 numbers above zero",
@@ -287,6 +300,10 @@ impl Settings {
                 "shutdown.deadline_ms must exceed broker.call_timeout_ms",
             ),
             (!broker.account_id.contains('/'), "broker.account_id must not hold a slash"),
+            (
+                self.intake.slices_max.saturating_add(3) <= self.database.connections_max,
+                "intake.slices_max must leave three of database.connections_max to the lane, its recorder and the feed",
+            ),
         ];
         if let Some((_, text)) = rules.into_iter().find(|(holds, _)| !holds) {
             return Err(invalid(text));
@@ -310,6 +327,7 @@ impl Settings {
             ("retry.record_grace_ms", i128::from(retry.record_grace_ms)),
             ("live.tries_max", i128::from(live.tries_max)),
             ("live.delay_first_ms", i128::from(live.delay_first_ms)),
+            ("intake.slices_max", i128::from(self.intake.slices_max)),
             ("lane.burst", i128::from(lane.burst)),
             ("lane.concurrency_max", i128::from(lane.concurrency_max)),
             ("lane.claim_len_max", i128::from(lane.claim_len_max)),
@@ -349,8 +367,7 @@ impl Settings {
         } else {
             ValidUntil::Ignored
         };
-        let broker =
-            BrokerId::new(self.broker.id.as_str()).map_err(|error| invalid(format!("broker.id: {error}")))?;
+        let broker = BrokerId::new(self.broker.id.as_str()).map_err(|error| invalid(format!("broker.id: {error}")))?;
         let profile = Profile {
             broker,
             key_accepted: settings.key_accepted,
@@ -453,11 +470,7 @@ impl Settings {
     /// Limits of calls about assets and prices.
     #[must_use]
     pub fn reference_limits(&self) -> CallerLimits {
-        CallerLimits {
-            idle_connections_max: 2,
-            body_len_max: self.reference.body_len_max,
-            ..self.caller_limits()
-        }
+        CallerLimits { idle_connections_max: 2, body_len_max: self.reference.body_len_max, ..self.caller_limits() }
     }
 
     /// How often the broker is asked for assets and prices.
@@ -497,6 +510,7 @@ mod tests {
         refused(|s| s.broker.connect_timeout_ms = 60_000, "connect_timeout_ms");
         refused(|s| s.shutdown.deadline_ms = 1, "shutdown.deadline_ms");
         refused(|s| s.broker.id = String::new(), "broker.id");
+        refused(|s| s.intake.slices_max = s.database.connections_max, "intake.slices_max");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use crate::adapters::db::{MIGRATOR, PgStore};
 use crate::adapters::http::{GatewayHealth, OpsPort, ops_router, reference_router};
 use crate::adapters::intake::Intake;
 use crate::adapters::jitter::RandomJitter;
+use crate::application::chain::Chain;
 use crate::application::lane::{LaneControl, LaneWorker};
 use crate::application::recorder::Recorder;
 use crate::application::reference::{self, Instruments};
@@ -139,7 +140,12 @@ impl Service {
         parts.start_lane(&mut tasks)?;
         let instruments = Instruments::default();
         parts.start_reference(&mut tasks, instruments.clone())?;
-        tasks.spawn(watch(Arc::clone(&parts.store), health.clone(), parts.settings.watch.count_interval_ms, shutdown.clone()));
+        tasks.spawn(watch(
+            Arc::clone(&parts.store),
+            health.clone(),
+            parts.settings.watch.count_interval_ms,
+            shutdown.clone(),
+        ));
         let tokens = parts.settings.tokens.clone();
         let port = OpsPort {
             store: Arc::clone(&parts.store),
@@ -178,6 +184,7 @@ impl Parts {
             Arc::clone(&self.rules),
             RandomJitter,
             Arc::clone(&self.wake),
+            self.settings.intake.slices_max,
         ));
         let mut statuses = Vec::new();
         for (producer, url) in
@@ -193,7 +200,7 @@ impl Parts {
                 let ended: Result<(), ConsumerError> =
                     consumer::run(CONSUMER, producer, sink, redis, feed, config, status, shutdown).await;
                 if let Err(error) = ended {
-                    tracing::error!(error = &error as &dyn std::error::Error, %producer, "consumer could not start");
+                    tracing::error!(error = %Chain(&error), %producer, "consumer could not start");
                 }
             });
         }
@@ -259,7 +266,7 @@ async fn watch(store: Arc<PgStore>, health: GatewayHealth, interval_ms: u64, shu
             }
             Err(error) => {
                 health.set_gauges(None);
-                tracing::warn!(error = &error as &dyn std::error::Error, "requests could not be counted");
+                tracing::warn!(error = %Chain(&error), "requests could not be counted");
             }
         }
         tokio::select! {

@@ -29,10 +29,7 @@ impl Alpaca {
     /// The dialect for one account. `rate_limited_is_unprocessed` is the profile's word on 429.
     #[must_use]
     pub fn new(account_id: &str, rate_limited_is_unprocessed: bool) -> Self {
-        Self {
-            orders: format!("/v1/trading/accounts/{}/orders", segment(account_id)),
-            rate_limited_is_unprocessed,
-        }
+        Self { orders: format!("/v1/trading/accounts/{}/orders", segment(account_id)), rate_limited_is_unprocessed }
     }
 
     fn order(&self, verb: Verb, id: &BrokerOrderId) -> WireRequest {

@@ -7,8 +7,8 @@ mod gauges;
 mod load;
 mod row;
 mod settle;
-mod store;
 mod slice;
+mod store;
 mod text;
 mod write;
 

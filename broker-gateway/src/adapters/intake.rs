@@ -3,6 +3,7 @@
 
 use super::db::{DeferredEvent, PgStore, SliceStart, SliceTransaction};
 use crate::application::alarm::{self, Alarm};
+use crate::application::chain::Chain;
 use crate::application::change::Change;
 use crate::application::intake::{OrdersBatch, apply_evidence, apply_wishes, is_terminal};
 use crate::application::ports::{JitterSource, StoreError};
@@ -16,7 +17,7 @@ use platform::eventlog::Position;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use time::OffsetDateTime;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use uuid::Uuid;
 
 /// Takes slices of both logs into the store and wakes the lane.
@@ -25,12 +26,16 @@ pub struct Intake<J> {
     rules: Arc<Rules>,
     jitter: J,
     wake: Arc<Notify>,
+    /// Leaves connections to the lane, however many slices come at once.
+    slots: Semaphore,
 }
 
 impl<J: JitterSource> Intake<J> {
-    /// An intake that wakes the lane after each commit that may have made work.
-    pub fn new(store: PgStore, rules: Arc<Rules>, jitter: J, wake: Arc<Notify>) -> Self {
-        Self { store, rules, jitter, wake }
+    /// An intake that wakes the lane after each commit that may have made work, and has at most
+    /// `slices_max` transactions open.
+    pub fn new(store: PgStore, rules: Arc<Rules>, jitter: J, wake: Arc<Notify>, slices_max: u32) -> Self {
+        let slots = Semaphore::new(usize::try_from(slices_max).unwrap_or(1));
+        Self { store, rules, jitter, wake, slots }
     }
 
     async fn try_apply(&self, slice: &Slice) -> Result<SliceOutcome, StoreError> {
@@ -50,13 +55,11 @@ impl<J: JitterSource> Intake<J> {
         let others = tx.insert(&self.rules.profile.broker, &batch.submits).await?;
         let submitted: Vec<Uuid> = batch.submits.iter().map(|new| new.order_id.as_uuid()).collect();
         let early = self.early(&mut tx, &submitted).await?;
-        let touched: BTreeSet<Uuid> =
-            batch.wishes.keys().chain(early.keys()).map(|id| id.as_uuid()).collect();
+        let touched: BTreeSet<Uuid> = batch.wishes.keys().chain(early.keys()).map(|id| id.as_uuid()).collect();
         let touched: Vec<Uuid> = touched.into_iter().collect();
         let (now, loaded) = tx.load(&touched).await?;
         let known: BTreeSet<Uuid> = loaded.iter().map(|(request, _)| request.order_id.as_uuid()).collect();
-        let changes =
-            apply_wishes(&self.rules, trusted(now), loaded, &batch.wishes, &early, || self.jitter());
+        let changes = apply_wishes(&self.rules, trusted(now), loaded, &batch.wishes, &early, || self.jitter());
         let outcome = finish(tx, slice, now, &changes).await?;
         for order_id in others {
             alarm::raise(order_id, &[Alarm::OtherContent]);
@@ -245,15 +248,20 @@ impl<J: JitterSource> Sink for Intake<J> {
     }
 
     async fn apply(&self, slice: Slice) -> Result<SliceOutcome, SinkError> {
+        let _slot = self.slots.acquire().await.map_err(SinkError::new)?;
         let error = match self.try_apply(&slice).await {
             Ok(outcome) => return Ok(outcome),
             Err(error) if is_data_fault(&error) => error,
-            Err(error) => return Err(SinkError::new(error)),
+            Err(error) => {
+                tracing::warn!(producer = %slice.producer, partition = %slice.partition, events = slice.events.len(),
+                    error = %Chain(&error), "a slice could not be applied");
+                return Err(SinkError::new(error));
+            }
         };
         // One event spoils the batch: take the first alone; if it is the one, put it aside.
         let Some(first) = slice.events.first().cloned() else { return Err(SinkError::new(error)) };
-        let alone = Slice::new(slice.producer, slice.partition, slice.after, vec![first.clone()])
-            .map_err(SinkError::new)?;
+        let alone =
+            Slice::new(slice.producer, slice.partition, slice.after, vec![first.clone()]).map_err(SinkError::new)?;
         match self.try_apply(&alone).await {
             Ok(outcome) => Ok(outcome),
             Err(error) if is_data_fault(&error) => {

@@ -184,8 +184,7 @@ impl<'a> Case<'a> {
             Action::Send => Some(Task::Send),
             Action::Ask => Some(Task::Ask),
             Action::Wait(at) => {
-                let rank =
-                    if self.change.request.state == State::Queued { Rank::Send } else { Rank::Question };
+                let rank = if self.change.request.state == State::Queued { Rank::Send } else { Rank::Question };
                 self.change.request.due = Some(Due { at, rank });
                 None
             }

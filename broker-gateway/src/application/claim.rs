@@ -1,6 +1,7 @@
 //! From due requests to calls: what is claimed in one transaction and then written to the socket.
 
 use super::case::{Case, Task};
+use super::chain::Chain;
 use super::change::Change;
 use super::ports::{CreateOrder, Dialect};
 use super::request::Loaded;
@@ -107,7 +108,7 @@ fn plan_send<D: Dialect>(dialect: &D, case: &mut Case<'_>) -> Option<(CallKind, 
             Some((CallKind::Create { number: attempt.number }, request))
         }
         Err(error) => {
-            tracing::error!(order.id = %case.request().order_id, error = &error as &dyn std::error::Error,
+            tracing::error!(order.id = %case.request().order_id, error = %Chain(&error),
                 "the order cannot be written in the broker's dialect");
             case.manual("the order cannot be written in the broker's dialect".to_owned());
             None

@@ -49,14 +49,7 @@ impl OrdersBatch {
                 if broker_key.order_id() != order_id || broker_key.partition() != partition {
                     return Err(KeyMismatch);
                 }
-                self.submits.push(NewRequest {
-                    order_id,
-                    account_id,
-                    broker_key,
-                    terms,
-                    accepted_at,
-                    traceparent,
-                });
+                self.submits.push(NewRequest { order_id, account_id, broker_key, terms, accepted_at, traceparent });
             }
             OrdersEvent::Cancel { order_id, request } => {
                 self.wishes.entry(order_id).or_default().push(Wish::Cancel(request));

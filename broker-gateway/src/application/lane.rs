@@ -4,6 +4,7 @@
 //! concurrency are what they say. Only the task that claimed a call makes it, once, and an attempt
 //! whose grace is over writes nothing.
 
+use super::chain::Chain;
 use super::change::CallTrace;
 use super::claim::{CallKind, PlannedCall, plan};
 use super::ports::{Caller, Dialect, JitterSource, LaneStore, StoreError};
@@ -151,12 +152,7 @@ impl<S: LaneStore, C: Caller, D: Dialect, J: JitterSource> LaneWorker<S, C, D, J
         while calls.join_next().await.is_some() {}
     }
 
-    async fn round(
-        &self,
-        permits: &Arc<Semaphore>,
-        calls: &mut JoinSet<()>,
-        shutdown: &CancellationToken,
-    ) -> Round {
+    async fn round(&self, permits: &Arc<Semaphore>, calls: &mut JoinSet<()>, shutdown: &CancellationToken) -> Round {
         // At least one permit, then whatever else is free.
         let first = tokio::select! {
             permit = Arc::clone(permits).acquire_owned() => permit,
@@ -185,7 +181,7 @@ impl<S: LaneStore, C: Caller, D: Dialect, J: JitterSource> LaneWorker<S, C, D, J
                 // nothing is written to the socket.
                 self.control.lock().give_back(grant.calls);
                 metrics::counter!("gateway_store_errors_total", "operation" => "claim").increment(1);
-                tracing::error!(error = &error as &dyn std::error::Error, "due requests could not be claimed");
+                tracing::error!(error = %Chain(&error), "due requests could not be claimed");
                 return Round::Wait(self.limits.error_delay);
             }
         };

@@ -125,13 +125,11 @@ impl CallOutcome {
             Self::Create(CreateOutcome::Rejected(refusal)) | Self::Cancel(CancelOutcome::Refused(refusal)) => {
                 Some(refusal.message.clone())
             }
-            Self::Create(
-                CreateOutcome::Accepted(_) | CreateOutcome::Duplicate | CreateOutcome::RateLimited { .. },
-            )
+            Self::Create(CreateOutcome::Accepted(_) | CreateOutcome::Duplicate | CreateOutcome::RateLimited { .. })
             | Self::Lookup(LookupOutcome::Found(_) | LookupOutcome::None | LookupOutcome::RateLimited { .. })
-            | Self::Cancel(
-                CancelOutcome::Requested | CancelOutcome::NotFound | CancelOutcome::RateLimited { .. },
-            ) => None,
+            | Self::Cancel(CancelOutcome::Requested | CancelOutcome::NotFound | CancelOutcome::RateLimited { .. }) => {
+                None
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Records ended calls in batches: whatever has ended by the time the last batch is committed goes
 //! into the next one.
 
+use super::chain::Chain;
 use super::ports::{JitterSource, LaneStore};
 use super::record::{FinishedCall, fold};
 use super::rules::Rules;
@@ -65,7 +66,7 @@ impl<S: LaneStore, J: JitterSource> Recorder<S, J> {
                 }
                 Err(error) => {
                     metrics::counter!("gateway_store_errors_total", "operation" => "record").increment(1);
-                    tracing::error!(error = &error as &dyn std::error::Error, calls = batch.len(),
+                    tracing::error!(error = %Chain(&error), calls = batch.len(),
                         "ends of calls could not be recorded");
                 }
             }

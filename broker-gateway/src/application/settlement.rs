@@ -90,11 +90,7 @@ pub struct SettlementWrite {
 /// The store, as settling needs it: one transaction in which the request is locked.
 pub trait SettlementStore: Send + Sync + 'static {
     /// Locks the request, reads its story, lets `decide` work out what to write, writes and commits.
-    fn settle<F>(
-        &self,
-        order_id: OrderId,
-        decide: F,
-    ) -> impl Future<Output = Result<Settled, SettlementError>> + Send
+    fn settle<F>(&self, order_id: OrderId, decide: F) -> impl Future<Output = Result<Settled, SettlementError>> + Send
     where
         F: FnOnce(OffsetDateTime, Loaded, Dossier) -> Result<SettlementWrite, SettlementError> + Send;
 }

@@ -94,13 +94,7 @@ impl Broker {
             ValidUntil::Honoured { record_lag_max: Some(lag) } => lag,
             _ => Duration::minutes(10),
         };
-        let flight = Flight {
-            arrives_at,
-            valid_until,
-            mood: tape.choose(6),
-            record_lag: tape.duration(lag),
-            number,
-        };
+        let flight = Flight { arrives_at, valid_until, mood: tape.choose(6), record_lag: tape.duration(lag), number };
         self.flights.push(flight);
     }
 

@@ -66,12 +66,7 @@ pub enum Verdict {
 /// What follows from the end of a cancel call. It never ends the order: 204, 404 and 422 are
 /// answers to the request, and only the broker's stream or a lookup tells how the order ended.
 #[must_use]
-pub fn after_cancel(
-    policy: &LivePolicy,
-    owed: Owed,
-    outcome: &CancelOutcome,
-    now: OffsetDateTime,
-) -> (Owed, Verdict) {
+pub fn after_cancel(policy: &LivePolicy, owed: Owed, outcome: &CancelOutcome, now: OffsetDateTime) -> (Owed, Verdict) {
     let give_up = |what: String| Verdict::CancelRefused(Refusal { code: 0, message: what });
     match outcome {
         CancelOutcome::Requested => (owed.done(), Verdict::Answered),
@@ -100,20 +95,13 @@ pub fn after_observation(
         LookupOutcome::None => again(policy, owed, now, || Verdict::GaveUp {
             reason: "the broker does not find an order that it has shown before".to_owned(),
         }),
-        LookupOutcome::Unknown { reason } => {
-            again(policy, owed, now, || Verdict::GaveUp { reason: reason.clone() })
-        }
+        LookupOutcome::Unknown { reason } => again(policy, owed, now, || Verdict::GaveUp { reason: reason.clone() }),
         LookupOutcome::NotSent { .. } => (owed, Verdict::Again(now.saturating_add(policy.delay_max))),
         LookupOutcome::RateLimited { retry_after } => (owed, Verdict::Again(wait(policy, *retry_after, now))),
     }
 }
 
-fn again(
-    policy: &LivePolicy,
-    owed: Owed,
-    now: OffsetDateTime,
-    give_up: impl FnOnce() -> Verdict,
-) -> (Owed, Verdict) {
+fn again(policy: &LivePolicy, owed: Owed, now: OffsetDateTime, give_up: impl FnOnce() -> Verdict) -> (Owed, Verdict) {
     let tried = owed.tried();
     if tried.tries >= policy.tries_max {
         return (owed.done(), give_up());

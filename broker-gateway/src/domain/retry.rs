@@ -148,9 +148,7 @@ fn unsent(
     tries: u32,
     last_ended_at: Option<OffsetDateTime>,
 ) -> Action {
-    let not_sent = |reason| {
-        Action::Finish(Finish::NotSent { reason, evidence: AbsenceProof::NothingLeft })
-    };
+    let not_sent = |reason| Action::Finish(Finish::NotSent { reason, evidence: AbsenceProof::NothingLeft });
     if history.cancel_requested {
         return not_sent(NotSentReason::CancelRequested);
     }
@@ -194,8 +192,9 @@ fn doubtful(
     let resend = resend(profile, policy, history, now, doubt);
     if !profile.key_looked_up {
         return match resend {
-            Resend::At(ready) => due(doubt.last_ended_at, ready - doubt.last_ended_at, now, jitter)
-                .map_or(Action::Send, Action::Wait),
+            Resend::At(ready) => {
+                due(doubt.last_ended_at, ready - doubt.last_ended_at, now, jitter).map_or(Action::Send, Action::Wait)
+            }
             Resend::ClockUnsound => Action::Wait(now.at.saturating_add(policy.lookup_delay_max)),
             Resend::Never => manual(ManualReason::CannotBeAsked),
         };
@@ -229,8 +228,7 @@ fn proven_absent(history: &History, doubt: &Doubt) -> Finish {
     if let Some(refusal) = &doubt.refusal {
         return Finish::Refused(refusal.clone());
     }
-    let reason =
-        if history.cancel_requested { NotSentReason::CancelRequested } else { NotSentReason::Expired };
+    let reason = if history.cancel_requested { NotSentReason::CancelRequested } else { NotSentReason::Expired };
     Finish::NotSent { reason, evidence: AbsenceProof::FinalNone }
 }
 

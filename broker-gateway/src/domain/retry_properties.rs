@@ -86,7 +86,11 @@ impl Story {
                 Action::Wait(until) => {
                     assert!(until > self.now, "a wait that does not wait");
                     // Sometimes the gateway is down for a while.
-                    let late = if self.tape.choose(5) == 4 { self.tape.duration(Duration::minutes(30)) } else { Duration::ZERO };
+                    let late = if self.tape.choose(5) == 4 {
+                        self.tape.duration(Duration::minutes(30))
+                    } else {
+                        Duration::ZERO
+                    };
                     self.now = until + late;
                 }
                 done @ (Action::Alive | Action::Finish(_)) => return Some(done),

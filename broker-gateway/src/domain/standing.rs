@@ -102,9 +102,7 @@ fn doubt(history: &History, refusal: Option<Refusal>) -> Option<Doubt> {
     for attempt in history.attempts.iter().filter(|attempt| attempt.may_have_arrived()) {
         let ended_at = ended_at(attempt).unwrap_or(attempt.give_up_at);
         doubt = Some(match doubt {
-            None => {
-                Doubt { sent: 1, since: attempt.claimed_at, last_ended_at: ended_at, refusal: refusal.clone() }
-            }
+            None => Doubt { sent: 1, since: attempt.claimed_at, last_ended_at: ended_at, refusal: refusal.clone() },
             Some(so_far) => Doubt {
                 sent: so_far.sent.saturating_add(1),
                 since: so_far.since.min(attempt.claimed_at),

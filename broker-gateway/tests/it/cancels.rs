@@ -3,7 +3,7 @@
 use crate::broker::{Act, TestBroker};
 use crate::doubt::fill;
 use crate::harness::{Gateway, Order, PATIENCE, kinds};
-use contracts::event::{BrokerEvent, BrokerFact, GatewayEvent, NotSentReason, Producer, OrdersEvent};
+use contracts::event::{BrokerEvent, BrokerFact, GatewayEvent, NotSentReason, OrdersEvent, Producer};
 use platform::testing::eventually;
 
 #[tokio::test]
@@ -31,7 +31,12 @@ async fn submit_and_cancel_in_one_slice_send_nothing() {
     let lane = gateway.start();
     let order = Order::new();
     let cancel = OrdersEvent::Cancel { order_id: order.id, request: 1 };
-    gateway.take_in(Producer::OrderCore, vec![(order.account, order.id, order.submit()), (order.account, order.id, cancel)]).await;
+    gateway
+        .take_in(
+            Producer::OrderCore,
+            vec![(order.account, order.id, order.submit()), (order.account, order.id, cancel)],
+        )
+        .await;
     gateway.until_told(&order, "gateway.not_sent").await;
     lane.stop().await;
     assert_eq!(broker.creates().len(), 0);
@@ -51,7 +56,12 @@ async fn a_cancel_of_a_living_order_is_passed_on_and_ends_nothing_by_itself() {
     assert_eq!(gateway.state(&order).await, "live");
     assert_eq!(kinds(&gateway.told(&order).await), ["gateway.sent", "gateway.acknowledged"]);
     let id = broker.order(&order.key().to_string()).unwrap().id.to_string();
-    let canceled = BrokerEvent { fact: BrokerFact::Canceled, order_status: "canceled".to_owned(), event: "canceled".to_owned(), ..fill(&order, &id) };
+    let canceled = BrokerEvent {
+        fact: BrokerFact::Canceled,
+        order_status: "canceled".to_owned(),
+        event: "canceled".to_owned(),
+        ..fill(&order, &id)
+    };
     gateway.evidence(&order, canceled).await;
     assert_eq!(gateway.state(&order).await, "closed");
     lane.stop().await;
@@ -112,7 +122,12 @@ async fn a_refused_cancel_is_told_with_the_brokers_words() {
     gateway.cancel(&order, 3).await;
     let told = gateway.until_told(&order, "gateway.cancel_refused").await;
     lane.stop().await;
-    let refused = GatewayEvent::CancelRefused { order_id: order.id, request: 3, code: 42_210_000, message: "order is filled".to_owned() };
+    let refused = GatewayEvent::CancelRefused {
+        order_id: order.id,
+        request: 3,
+        code: 42_210_000,
+        message: "order is filled".to_owned(),
+    };
     assert_eq!(told.last(), Some(&refused));
     assert_eq!(gateway.state(&order).await, "live");
 }
@@ -121,7 +136,10 @@ async fn a_refused_cancel_is_told_with_the_brokers_words() {
 async fn a_cancel_that_gets_no_usable_answer_is_tried_boundedly() {
     let broker = TestBroker::start().await;
     let not_found = Act::Answer(404, r#"{"code":40410000,"message":"order not found"}"#.to_owned());
-    broker.script("cancel", [not_found, Act::CloseUnread, Act::Hang, Act::Answer(500, String::new()), Act::Answer(200, "x".to_owned())]);
+    broker.script(
+        "cancel",
+        [not_found, Act::CloseUnread, Act::Hang, Act::Answer(500, String::new()), Act::Answer(200, "x".to_owned())],
+    );
     let gateway = Gateway::with(&broker).await;
     let lane = gateway.start();
     let order = Order::new();

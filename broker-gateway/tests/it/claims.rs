@@ -79,7 +79,10 @@ async fn further_attempts_with_other_bytes_are_never_sent() {
     let order = Order::new();
     gateway.submit(&order).await;
     gateway.plant_open_attempt(&order, 5000).await;
-    sqlx::query("update attempts set bytes_hash = sha256('other'::bytea)").execute(&gateway.database.pool).await.unwrap();
+    sqlx::query("update attempts set bytes_hash = sha256('other'::bytea)")
+        .execute(&gateway.database.pool)
+        .await
+        .unwrap();
     let lane = gateway.start();
     gateway.until_told(&order, "gateway.manual").await;
     lane.stop().await;

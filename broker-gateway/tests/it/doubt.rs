@@ -108,7 +108,10 @@ async fn a_refusal_of_the_second_attempt_does_not_end_the_doubt_about_the_first(
 #[tokio::test]
 async fn a_refusal_of_the_only_attempt_is_final_with_the_brokers_code() {
     let broker = TestBroker::start().await;
-    broker.script("create", [Act::Answer(403, r#"{"code":40310000,"message":"insufficient\u0000 buying power"}"#.to_owned())]);
+    broker.script(
+        "create",
+        [Act::Answer(403, r#"{"code":40310000,"message":"insufficient\u0000 buying power"}"#.to_owned())],
+    );
     let gateway = Gateway::with(&broker).await;
     let lane = gateway.start();
     let order = Order::new();

@@ -15,7 +15,8 @@ use broker_gateway::config::Settings;
 use broker_gateway::domain::lane::Lane;
 use contracts::event::{BrokerEvent, Envelope, GatewayEvent, OrdersEvent, Payload, Producer};
 use contracts::{
-    AccountId, BrokerKey, EventId, OrderId, OrderTerms, OrderType, Partition, Price, Quantity, Side, Symbol, TimeInForce,
+    AccountId, BrokerKey, EventId, OrderId, OrderTerms, OrderType, Partition, Price, Quantity, Side, Symbol,
+    TimeInForce,
 };
 use platform::clock::{IdSource, SystemClock, SystemIds};
 use platform::consumer::{Sink, Slice, SliceOutcome};
@@ -95,7 +96,7 @@ impl Gateway {
         let store = Arc::new(PgStore::new(database.pool.clone(), Arc::new(SystemIds), None));
         let wake = Arc::new(Notify::new());
         let intake =
-            Arc::new(Intake::new(PgStore::clone(&store), Arc::clone(&rules), RandomJitter, Arc::clone(&wake)));
+            Arc::new(Intake::new(PgStore::clone(&store), Arc::clone(&rules), RandomJitter, Arc::clone(&wake), 4));
         Self { database, store, rules, settings, wake, intake, places: Mutex::default() }
     }
 
@@ -235,18 +236,11 @@ impl Gateway {
 
     /// Waits until the gateway has told an event of this kind of an order, and answers all it told.
     pub(crate) async fn until_told(&self, order: &Order, kind: &'static str) -> Vec<GatewayEvent> {
-        let reached = eventually(PATIENCE, || async {
-            self.told(order).await.iter().any(|event| event.kind() == kind)
-        })
-        .await;
+        let reached =
+            eventually(PATIENCE, || async { self.told(order).await.iter().any(|event| event.kind() == kind) }).await;
         let told = self.told(order).await;
         assert!(reached, "{kind} was never told: {told:?}\n{:#?}", self.story(order).await);
         told
-    }
-
-    pub(crate) async fn until_state(&self, order: &Order, state: &str) {
-        let reached = eventually(PATIENCE, || async { self.state(order).await == state }).await;
-        assert!(reached, "never {state}: {:#?}", self.story(order).await);
     }
 
     pub(crate) async fn state(&self, order: &Order) -> String {
@@ -259,23 +253,23 @@ impl Gateway {
 
     /// Writes an attempt as a gateway would have, whose process then died: claimed `age_ms` ago.
     pub(crate) async fn plant_open_attempt(&self, order: &Order, age_ms: i64) {
-        let age = f64::from(i32::try_from(age_ms).unwrap()) / 1000.0;
+        let age = format!("{age_ms} milliseconds");
         let hash = self.bytes_hash(order).await;
         sqlx::query(
             "insert into attempts (order_id, n, broker_key, bytes_hash, valid_until, claimed_at, send_before, give_up_at)
-             select order_id, 1, $2, $3, valid_until, now() - make_interval(secs => $4), now() - make_interval(secs => $4),
-                 now() - make_interval(secs => $4 - 1.1) from requests where order_id = $1",
+             select order_id, 1, $2, $3, valid_until, now() - $4::interval, now() - $4::interval,
+                 now() - $4::interval + interval '1.1 seconds' from requests where order_id = $1",
         )
         .bind(order.id.as_uuid())
         .bind(order.key().to_string())
         .bind(hash)
-        .bind(age)
+        .bind(&age)
         .execute(&self.database.pool)
         .await
         .unwrap();
         sqlx::query(
             "update requests set attempts = 1, state = 'sending', version = version + 1,
-                 due_at = now() - make_interval(secs => $2 - 1.1), due_rank = 1 where order_id = $1",
+                 due_at = now() - $2::interval + interval '1.1 seconds', due_rank = 1 where order_id = $1",
         )
         .bind(order.id.as_uuid())
         .bind(age)

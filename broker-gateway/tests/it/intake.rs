@@ -3,8 +3,8 @@
 use crate::broker::TestBroker;
 use crate::doubt::fill;
 use crate::harness::{Gateway, Order, kinds, terms};
-use contracts::event::{EvidenceSource, GatewayEvent, OrdersEvent, Producer};
 use contracts::Partition;
+use contracts::event::{EvidenceSource, GatewayEvent, OrdersEvent, Producer};
 use platform::consumer::SliceOutcome;
 
 #[tokio::test]
@@ -57,10 +57,8 @@ async fn an_event_that_cannot_be_understood_is_put_aside_and_the_others_go_on() 
     );
     gateway.apply(slice).await;
     assert_eq!(gateway.state(&good).await, "queued");
-    let reasons: Vec<String> = sqlx::query_scalar("select reason from deferred order by seq")
-        .fetch_all(&gateway.database.pool)
-        .await
-        .unwrap();
+    let reasons: Vec<String> =
+        sqlx::query_scalar("select reason from deferred order by seq").fetch_all(&gateway.database.pool).await.unwrap();
     assert_eq!(reasons, ["poison", "behind"]);
 }
 
@@ -72,7 +70,8 @@ async fn a_submit_whose_key_is_of_another_order_is_put_aside() {
     let OrdersEvent::Submit { order_id, account_id, terms, accepted_at, .. } = order.submit() else { panic!() };
     let event = OrdersEvent::Submit { order_id, account_id, broker_key: other.key(), terms, accepted_at };
     gateway.take_in(Producer::OrderCore, vec![(order.account, order.id, event)]).await;
-    let reason: String = sqlx::query_scalar("select reason from deferred").fetch_one(&gateway.database.pool).await.unwrap();
+    let reason: String =
+        sqlx::query_scalar("select reason from deferred").fetch_one(&gateway.database.pool).await.unwrap();
     assert_eq!(reason, "poison");
 }
 

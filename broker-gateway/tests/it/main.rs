@@ -1,5 +1,13 @@
 //! The gateway against real PostgreSQL and Redis, and a broker that misbehaves on command.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail the test by panicking"
+)]
+
 mod broker;
 mod cancels;
 mod claims;

@@ -49,7 +49,11 @@ async fn it_takes_two_different_persons_on_the_same_evidence() {
     assert!(matches!(settle("park", digest.clone()).await, Err(SettlementError::NotManual { state: "absent" })));
     lane.stop().await;
     let told = gateway.told(&order).await;
-    let settled = GatewayEvent::SettledAbsent { order_id: order.id, by: vec!["kim".to_owned(), "lee".to_owned()], evidence: digest };
+    let settled = GatewayEvent::SettledAbsent {
+        order_id: order.id,
+        by: vec!["kim".to_owned(), "lee".to_owned()],
+        evidence: digest,
+    };
     assert_eq!(told.last(), Some(&settled));
 }
 

@@ -2,8 +2,8 @@
 
 use crate::broker::{Act, TestBroker};
 use crate::harness::{Gateway, Order, kinds, settings};
-use contracts::event::{EvidenceSource, GatewayEvent};
 use contracts::AccountId;
+use contracts::event::{EvidenceSource, GatewayEvent};
 use uuid::Uuid;
 
 #[tokio::test]
@@ -74,7 +74,8 @@ async fn a_kept_connection_that_the_broker_closes_never_doubles_a_request() {
     let mut attempts = 0;
     for order in &orders {
         gateway.until_told(order, "gateway.acknowledged").await;
-        attempts += gateway.story(order).await.attempts.iter().filter(|a| a.outcome.as_deref() != Some("not_sent")).count();
+        attempts +=
+            gateway.story(order).await.attempts.iter().filter(|a| a.outcome.as_deref() != Some("not_sent")).count();
     }
     lane.stop().await;
     assert_eq!(broker.creates().len(), attempts);

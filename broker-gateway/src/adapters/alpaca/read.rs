@@ -57,9 +57,7 @@ pub(super) fn cancel(result: &WireResult) -> CancelOutcome {
     let refused = refusal(reply);
     match (reply.status, refused) {
         (200 | 202 | 204, _) => CancelOutcome::Requested,
-        (422, Some(error)) => {
-            CancelOutcome::Refused(Refusal { code: i64::from(error.code), message: error.message })
-        }
+        (422, Some(error)) => CancelOutcome::Refused(Refusal { code: i64::from(error.code), message: error.message }),
         (404, Some(_)) => CancelOutcome::NotFound,
         (429, _) => CancelOutcome::RateLimited { retry_after: reply.retry_after },
         _ => CancelOutcome::Unknown { reason: strange(reply) },

@@ -30,8 +30,7 @@ fn order(key: &str) -> String {
 #[test]
 fn equal_orders_are_equal_bytes_and_carry_key_and_validity() {
     let terms = terms();
-    let order =
-        CreateOrder { key: key(), terms: &terms, valid_until: Some(datetime!(2026-07-01 14:30:00 UTC)) };
+    let order = CreateOrder { key: key(), terms: &terms, valid_until: Some(datetime!(2026-07-01 14:30:00 UTC)) };
     let request = alpaca().create(order).unwrap();
     assert_eq!(request, alpaca().create(order).unwrap());
     assert_eq!(request.target, "/v1/trading/accounts/acct-1/orders");
@@ -100,7 +99,8 @@ fn whatever_is_no_answer_is_an_unknown_outcome() {
 
 #[test]
 fn the_brokers_own_refusals_are_rejections() {
-    for (status, code) in [(403, 40_310_000), (422, 42_210_000), (422, 40_010_001), (400, 40_010_001), (401, 40_110_000)]
+    for (status, code) in
+        [(403, 40_310_000), (422, 42_210_000), (422, 40_010_001), (400, 40_010_001), (401, 40_110_000)]
     {
         let body = format!(r#"{{"code":{code},"message":"no"}}"#);
         let outcome = alpaca().read_create(key(), &reply(status, &body));

@@ -48,21 +48,15 @@ pub(super) async fn lock_due(conn: &mut PgConnection, limit: u32) -> Result<Vec<
 
 /// Locks requests by id, in the order that every transaction locks them in.
 pub(super) async fn lock(conn: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<Uuid>, LoadError> {
-    sqlx::query_scalar!(
-        "select order_id from requests where order_id = any($1) order by order_id for update",
-        ids
-    )
-    .fetch_all(conn)
-    .await
-    .map_err(LoadError::Lock)
+    sqlx::query_scalar!("select order_id from requests where order_id = any($1) order by order_id for update", ids)
+        .fetch_all(conn)
+        .await
+        .map_err(LoadError::Lock)
 }
 
 /// Reads locked requests with the attempts that matter, and the database's time. The time is read
 /// after the locks were had.
-pub(super) async fn load(
-    conn: &mut PgConnection,
-    ids: &[Uuid],
-) -> Result<(OffsetDateTime, Vec<Loaded>), LoadError> {
+pub(super) async fn load(conn: &mut PgConnection, ids: &[Uuid]) -> Result<(OffsetDateTime, Vec<Loaded>), LoadError> {
     let rows = sqlx::query_as!(
         RequestRow,
         r#"
@@ -98,10 +92,7 @@ pub(super) async fn load(
     Ok((now, ids.iter().filter_map(|id| loaded.remove(id)).collect()))
 }
 
-async fn load_attempts(
-    conn: &mut PgConnection,
-    ids: &[Uuid],
-) -> Result<HashMap<OrderId, Vec<Attempt>>, LoadError> {
+async fn load_attempts(conn: &mut PgConnection, ids: &[Uuid]) -> Result<HashMap<OrderId, Vec<Attempt>>, LoadError> {
     let mut attempts: HashMap<OrderId, Vec<Attempt>> = HashMap::with_capacity(ids.len());
     if ids.is_empty() {
         return Ok(attempts);

@@ -89,11 +89,7 @@ impl TryFrom<RequestRow> for Request {
             broker_order_id: row.broker_order_id.map(BrokerOrderId::new).transpose()?,
             broker_status: row.broker_status,
             contradiction: row.contradiction,
-            cancel: Owed {
-                requested: row.cancel_requested,
-                answered: row.cancel_answered,
-                tries: row.cancel_tries,
-            },
+            cancel: Owed { requested: row.cancel_requested, answered: row.cancel_answered, tries: row.cancel_tries },
             observe: Owed {
                 requested: row.observe_requested,
                 answered: row.observe_answered,

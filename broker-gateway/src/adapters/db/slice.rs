@@ -165,17 +165,12 @@ impl SliceTransaction<'_> {
     ///
     /// # Errors
     /// [`StoreError::Failed`].
-    pub async fn known(
-        &mut self,
-        orders: &[Uuid],
-    ) -> Result<HashMap<Uuid, (String, Option<String>)>, StoreError> {
-        let rows = sqlx::query!(
-            "select order_id, state, broker_order_id from requests where order_id = any($1)",
-            orders
-        )
-        .fetch_all(&mut *self.tx)
-        .await
-        .map_err(failed)?;
+    pub async fn known(&mut self, orders: &[Uuid]) -> Result<HashMap<Uuid, (String, Option<String>)>, StoreError> {
+        let rows =
+            sqlx::query!("select order_id, state, broker_order_id from requests where order_id = any($1)", orders)
+                .fetch_all(&mut *self.tx)
+                .await
+                .map_err(failed)?;
         Ok(rows.into_iter().map(|row| (row.order_id, (row.state, row.broker_order_id))).collect())
     }
 

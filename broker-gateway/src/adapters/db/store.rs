@@ -44,10 +44,7 @@ impl PgStore {
         &self.pool
     }
 
-    pub(super) async fn begin(
-        &self,
-        operation: &'static str,
-    ) -> Result<Transaction<'static, Postgres>, StoreError> {
+    pub(super) async fn begin(&self, operation: &'static str) -> Result<Transaction<'static, Postgres>, StoreError> {
         self.pool.begin().await.map_err(|source| StoreError::failed(operation, source))
     }
 
@@ -114,8 +111,7 @@ impl PgStore {
     where
         F: FnOnce(OffsetDateTime, Vec<Loaded>) -> Vec<Change> + Send,
     {
-        let (now, loaded) =
-            load::load(&mut tx, ids).await.map_err(|source| StoreError::failed(operation, source))?;
+        let (now, loaded) = load::load(&mut tx, ids).await.map_err(|source| StoreError::failed(operation, source))?;
         let changes = decide(now, loaded);
         self.write(&mut tx, now, &changes, operation).await?;
         self.commit(tx, now, &changes, operation).await?;
@@ -129,8 +125,7 @@ impl LaneStore for PgStore {
         F: FnOnce(OffsetDateTime, Vec<Loaded>) -> Vec<Change> + Send,
     {
         let mut tx = self.begin("claim").await?;
-        let ids =
-            load::lock_due(&mut tx, limit).await.map_err(|source| StoreError::failed("claim", source))?;
+        let ids = load::lock_due(&mut tx, limit).await.map_err(|source| StoreError::failed("claim", source))?;
         if ids.is_empty() {
             tx.rollback().await.map_err(|source| StoreError::failed("claim", source))?;
             return Ok(0);

@@ -29,11 +29,7 @@ pub(super) enum WriteError {
 }
 
 /// Writes everything but the events.
-pub(super) async fn write(
-    conn: &mut PgConnection,
-    now: OffsetDateTime,
-    changes: &[Change],
-) -> Result<(), WriteError> {
+pub(super) async fn write(conn: &mut PgConnection, now: OffsetDateTime, changes: &[Change]) -> Result<(), WriteError> {
     if changes.is_empty() {
         return Ok(());
     }
@@ -100,11 +96,7 @@ impl RequestColumns {
     }
 }
 
-async fn update_requests(
-    conn: &mut PgConnection,
-    now: OffsetDateTime,
-    changes: &[Change],
-) -> Result<(), WriteError> {
+async fn update_requests(conn: &mut PgConnection, now: OffsetDateTime, changes: &[Change]) -> Result<(), WriteError> {
     let c = RequestColumns::of(changes);
     let done = sqlx::query!(
         r#"
@@ -154,11 +146,7 @@ async fn update_requests(
 }
 
 fn expect_rows(expected: usize, actual: u64) -> Result<(), WriteError> {
-    if usize::try_from(actual) == Ok(expected) {
-        Ok(())
-    } else {
-        Err(RowError::Moved { expected, actual }.into())
-    }
+    if usize::try_from(actual) == Ok(expected) { Ok(()) } else { Err(RowError::Moved { expected, actual }.into()) }
 }
 
 async fn insert_attempts(conn: &mut PgConnection, changes: &[Change]) -> Result<(), WriteError> {
@@ -262,11 +250,7 @@ async fn end_attempts(conn: &mut PgConnection, now: OffsetDateTime, changes: &[C
     Ok(())
 }
 
-async fn insert_lookups(
-    conn: &mut PgConnection,
-    now: OffsetDateTime,
-    changes: &[Change],
-) -> Result<(), WriteError> {
+async fn insert_lookups(conn: &mut PgConnection, now: OffsetDateTime, changes: &[Change]) -> Result<(), WriteError> {
     // Rare beside attempts: one statement each, bounded by the batch.
     for change in changes {
         for lookup in &change.ended_lookups {

@@ -1,5 +1,6 @@
 //! Error answers: a stable code and a sentence.
 
+use crate::application::chain::Chain;
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -22,7 +23,7 @@ pub(super) fn conflict(message: impl Into<String>) -> Response {
 }
 
 /// An error of ours: logged whole, told in general.
-pub(super) fn internal(error: &(dyn std::error::Error + 'static)) -> Response {
-    tracing::error!(error, "operator request failed");
+pub(super) fn internal(error: &dyn std::error::Error) -> Response {
+    tracing::error!(error = %Chain(error), "operator request failed");
     refuse(StatusCode::INTERNAL_SERVER_ERROR, 50_010_000, "the request failed; see the log")
 }

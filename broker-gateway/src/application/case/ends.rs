@@ -63,8 +63,7 @@ impl Case<'_> {
     /// The end of an observation.
     pub fn observation_ended(&mut self, began_at: OffsetDateTime, outcome: &LookupOutcome, trace: CallTrace) {
         self.note_lookup(false, began_at, outcome, trace);
-        let (owed, verdict) =
-            after_observation(&self.rules.live, self.change.request.observe, outcome, self.now.at);
+        let (owed, verdict) = after_observation(&self.rules.live, self.change.request.observe, outcome, self.now.at);
         self.change.request.observe = owed;
         match (verdict, outcome) {
             (Verdict::Observed, LookupOutcome::Found(seen)) => {

@@ -213,8 +213,7 @@ fn none_is_final_only_for_a_lookup_begun_after_expiry_skew_and_record_lag() {
 #[test]
 fn without_an_honoured_time_or_a_declared_lag_none_ends_with_a_person() {
     for valid_until in [ValidUntil::Ignored, ValidUntil::Honoured { record_lag_max: None }] {
-        let profile =
-            Profile { valid_until, key_enforcement: KeyEnforcement::Never, ..profile() };
+        let profile = Profile { valid_until, key_enforcement: KeyEnforcement::Never, ..profile() };
         let mut doubt = history(&[(0, AttemptEnd::Unknown)]);
         doubt.asked = none_begun_at(3599);
         assert!(matches!(next(&profile, &doubt, 3599), Action::Wait(_) | Action::Ask));
