@@ -24,15 +24,6 @@ create table stream_leases (
     primary key (broker, stream)
 ) with (fillfactor = 50);
 
--- Every event's bytes as they came, once. The same bytes in a replay are known to be processed.
-create table raw_events (
-    broker       text        not null,
-    sha256       bytea       not null check (octet_length(sha256) = 32),
-    body         bytea       not null,
-    received_at  timestamptz not null,
-    primary key (broker, sha256)
-);
-
 -- Which order of ours a broker's order is. client_order_id is set once, by the first event that
 -- carries it, and with it order_id (none for somebody else's order) and partition.
 create table broker_orders (
@@ -48,30 +39,39 @@ create table broker_orders (
 
 create index broker_orders_order_id on broker_orders (order_id) where order_id is not null;
 
--- One row a fact. event_id is a pure function of the broker's identity of the fact, so this primary
--- key is what makes a repeat a repeat. No foreign keys: every row is written in one transaction with
--- the rows it names, none is ever deleted, and the checks would cost as much as the insert.
+-- One row a fact, with the bytes that brought it first. event_id is a pure function of the broker's
+-- identity of the fact, so this primary key is what makes a repeat a repeat. What the bytes say is
+-- not repeated in columns, and no foreign keys are checked: thousands of rows a second come here,
+-- each written in one transaction with the rows it names, and none is ever deleted.
 create table broker_events (
-    event_id               uuid        primary key,
-    broker                 text        not null,
-    broker_order_id        text        not null,
-    kind                   text        not null check (kind in ('fill', 'bust', 'correct', 'state')),
-    event                  text        not null,
-    execution_id           text,
-    -- Equal whenever the same fact comes again; if not, one of the two is wrong.
-    terms                  text        not null,
-    -- The event's place in the stream, when it was first seen.
-    position               text        not null,
+    event_id         uuid        primary key,
+    broker           text        not null,
+    broker_order_id  text        not null,
+    kind             text        not null check (kind in ('fill', 'bust', 'correct', 'state')),
+    -- The event's place in the stream, when it was first seen; empty where it has none.
+    position         text        not null,
     -- None while the order is an orphan.
-    order_id               uuid,
-    happened_at            timestamptz not null,
-    raw_sha256             bytea       not null check (octet_length(raw_sha256) = 32),
-    stored_at              timestamptz not null,
-    constraint broker_events_execution check ((kind = 'state') = (execution_id is null))
+    order_id         uuid,
+    raw_sha256       bytea       not null check (octet_length(raw_sha256) = 32),
+    body             bytea       not null,
+    stored_at        timestamptz not null
 );
 
-create index broker_events_broker_order on broker_events (broker, broker_order_id);
-create index broker_events_execution_id on broker_events (execution_id) where execution_id is not null;
+create index broker_events_order_id on broker_events (order_id) where order_id is not null;
+create index broker_events_orphans on broker_events (broker, broker_order_id) where order_id is null;
+
+-- Other bytes of a fact that was stored before: the same one under another position, or rendered
+-- anew, or with terms that differ (then there is a suspect too).
+create table repeats (
+    broker      text        not null,
+    raw_sha256  bytea       not null check (octet_length(raw_sha256) = 32),
+    event_id    uuid        not null,
+    body        bytea       not null,
+    seen_at     timestamptz not null,
+    primary key (broker, raw_sha256)
+);
+
+create index repeats_event_id on repeats (event_id);
 
 -- Facts that contradict what is stored. Nothing is changed by them; a person looks.
 create table suspects (
@@ -87,11 +87,12 @@ create table suspects (
     constraint suspects_once unique (broker, raw_sha256, reason)
 );
 
--- Frames that this program could not make an event of. The bytes are in raw_events.
+-- Frames that this program could not make an event of.
 create table parked (
     id                bigint      generated always as identity primary key,
     broker            text        not null,
     raw_sha256        bytea       not null check (octet_length(raw_sha256) = 32),
+    body              bytea       not null,
     position          text,
     reason            text        not null
         check (reason in ('malformed', 'incomplete', 'out_of_range', 'identity_conflict', 'unstorable')),

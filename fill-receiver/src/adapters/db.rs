@@ -1,8 +1,8 @@
 //! The receiver's database.
 //!
 //! Order of locks within a transaction, the same for every writer, so that none waits in a circle:
-//! the stream's row, bytes by hash, broker orders by id (new ones first, then known ones), facts by
-//! event id, parked and suspect rows, and the heads of the event log last.
+//! the stream's row (or the parked frame's), broker orders by id (new ones first, then known ones),
+//! facts by event id, their repeats by hash, parked and suspect rows, and the heads of the log last.
 
 mod batch;
 mod error;

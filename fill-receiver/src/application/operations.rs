@@ -83,8 +83,9 @@ impl<S: RecordStore> Operations<S> {
         if frame.settled {
             return Ok(Redriven::Already);
         }
-        let detail = match read_frame(&self.profile, RawFrame::new(frame.body)).outcome {
-            Ok(event) => match self.store.settle_parked(id, &event, self.clock.now()).await? {
+        let reading = read_frame(&self.profile, RawFrame::new(frame.body));
+        let detail = match reading.outcome {
+            Ok(event) => match self.store.settle_parked(id, &reading.raw, &event, self.clock.now()).await? {
                 Settled::Stored(stored) => return Ok(self.settled(stored)),
                 Settled::Already => return Ok(Redriven::Already),
                 Settled::Missing => return Ok(Redriven::Missing),

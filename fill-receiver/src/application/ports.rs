@@ -2,7 +2,7 @@
 
 use super::records::{ParkedFrame, ParkedRecord, Story, SuspectRecord, UnprovenRecord};
 use crate::domain::cursor::{Cursor, CursorMove};
-use crate::domain::reading::{ReadEvent, Reading};
+use crate::domain::reading::{RawFrame, ReadEvent, Reading};
 use bytes::Bytes;
 use contracts::event::Envelope;
 use futures_util::stream::BoxStream;
@@ -123,7 +123,7 @@ pub trait EventStore: Send + Sync + 'static {
 /// What operators look at and settle.
 pub trait RecordStore: Send + Sync + 'static {
     /// Everything about the broker orders that an execution id, a broker order id or an order id of
-    /// ours leads to.
+    /// ours leads to. Where execution ids are unique only within an account, `account/execution id`.
     fn story(&self, key: &str) -> impl Future<Output = Result<Option<Story>, StoreError>> + Send;
 
     /// Parked frames after an id, oldest first.
@@ -141,6 +141,7 @@ pub trait RecordStore: Send + Sync + 'static {
     fn settle_parked(
         &self,
         id: i64,
+        raw: &RawFrame,
         event: &ReadEvent,
         now: OffsetDateTime,
     ) -> impl Future<Output = Result<Settled, StoreError>> + Send;

@@ -45,22 +45,15 @@ pub struct FactRecord {
     pub broker_order_id: String,
     /// `fill`, `bust`, `correct` or `state`.
     pub kind: String,
-    /// The broker's word.
-    pub event: String,
-    /// The broker's execution id.
-    pub execution_id: Option<String>,
-    /// The terms that identify it.
-    pub terms: String,
     /// Its place in the stream when it first came.
     pub position: String,
-    /// When it happened, by the broker's clock.
-    #[serde(with = "time::serde::rfc3339")]
-    pub happened_at: OffsetDateTime,
     /// When it was stored.
     #[serde(with = "time::serde::rfc3339")]
     pub stored_at: OffsetDateTime,
     /// SHA-256 of the bytes as they came, in hexadecimal.
     pub raw_sha256: String,
+    /// The bytes, with what is no text replaced.
+    pub body: String,
 }
 
 /// One entry of the event log.

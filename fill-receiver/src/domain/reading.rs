@@ -177,12 +177,14 @@ fn read_event(profile: &BrokerProfile, wire: &TradeEvent, bytes: &[u8]) -> Resul
     let broker_order_id = BrokerOrderId::new(wire.order.id.to_string()).map_err(|error| out_of_range(&error))?;
     let symbol = Symbol::new(wire.order.symbol.as_str()).map_err(|error| out_of_range(&error))?;
     let side = read_side(&wire.order)?;
-    let probe = serde_json::from_slice::<Probe<'_>>(bytes).unwrap_or_default();
-    let fact = read_fact(wire, probe.reason.as_deref().unwrap_or_default())?;
+    let fact = read_fact(wire, bytes)?;
     let at = wire.timestamp.or(wire.at).or_else(|| Cursor::parse(&wire.event_id).ok().map(Cursor::moment));
     let at = at.ok_or_else(|| Poison::new(PoisonReason::Incomplete, "event has no time"))?;
-    let said = probe.order.and_then(|order| order.filled_qty).is_some();
-    let cumulative = Some(wire.order.filled_qty).filter(|quantity| said && *quantity >= Decimal::ZERO);
+    let cumulative = match wire.order.filled_qty {
+        // The wire type reads an absent figure as zero, and an end must not claim what nobody said.
+        quantity if quantity.is_zero() => probe(bytes).order.and_then(|order| order.filled_qty).map(|_said| quantity),
+        quantity => Some(quantity).filter(|quantity| *quantity > Decimal::ZERO),
+    };
     let client_order_id = clean(&wire.order.client_order_id, FOREIGN_TEXT_LEN_MAX);
     let key = BrokerKey::parse(&client_order_id).ok();
     let identity = identity_of(profile, wire, &fact, &broker_order_id, word)?;
@@ -220,7 +222,11 @@ fn read_side(order: &OrderEntity) -> Result<Side, Poison> {
     }
 }
 
-fn read_fact(wire: &TradeEvent, reason: &str) -> Result<BrokerFact, Poison> {
+fn probe(bytes: &[u8]) -> Probe<'_> {
+    serde_json::from_slice(bytes).unwrap_or_default()
+}
+
+fn read_fact(wire: &TradeEvent, bytes: &[u8]) -> Result<BrokerFact, Poison> {
     use TradeEventKind as Kind;
     Ok(match &wire.event {
         Kind::Fill | Kind::PartialFill => {
@@ -246,7 +252,10 @@ fn read_fact(wire: &TradeEvent, reason: &str) -> Result<BrokerFact, Poison> {
         | Kind::OrderReplaceRejected => BrokerFact::Live,
         Kind::Canceled => BrokerFact::Canceled,
         Kind::Expired => BrokerFact::Expired,
-        Kind::Rejected => BrokerFact::Rejected { reason: clean(reason, FOREIGN_TEXT_LEN_MAX) },
+        Kind::Rejected => {
+            let reason = probe(bytes).reason.unwrap_or_default();
+            BrokerFact::Rejected { reason: clean(&reason, FOREIGN_TEXT_LEN_MAX) }
+        }
         Kind::OrderCancelRejected => BrokerFact::CancelRejected,
         // These may follow the end of an order, so they are no evidence that it lives.
         Kind::DoneForDay | Kind::Replaced | Kind::Calculated | Kind::Restated | Kind::Other(_) => BrokerFact::Other,

@@ -89,7 +89,7 @@ async fn a_lost_cursor_undoes_the_whole_transaction() {
     let wrong = CursorMove { from: first.rewound(1), to: first };
     let lost = store.store(&[reading(&event)], Some(wrong), now).await;
     assert!(matches!(lost, Err(StoreError::CursorLost)), "{lost:?}");
-    for table in ["raw_events", "broker_events", "broker_orders", "event_log"] {
+    for table in ["repeats", "broker_events", "broker_orders", "event_log"] {
         let rows: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(format!("select count(*) from {table}")))
             .fetch_one(world.pool())
             .await

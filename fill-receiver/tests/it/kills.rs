@@ -58,7 +58,7 @@ async fn a_kill_before_the_commit_loses_nothing_and_a_restart_logs_it_once() {
     heads.rollback().await.unwrap();
     eventually("the dead session is gone", || async { world.count(waiting).await == 0 }).await;
     assert_eq!(world.log().await.len(), 0);
-    assert_eq!(world.count("select count(*) from raw_events").await, 0);
+    assert_eq!(world.count("select count(*) from broker_orders").await, 0);
     let _process = Process::start(&world);
     world.logged(2).await;
 }

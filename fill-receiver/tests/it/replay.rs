@@ -99,7 +99,7 @@ async fn a_database_that_was_set_back_is_filled_again_from_the_replay() {
     world.logged(2).await;
     // As a restore from a backup: the cursor is older, and what came after is gone.
     sqlx::raw_sql(sqlx::AssertSqlSafe(format!(
-        "begin; truncate raw_events, broker_events, broker_orders, event_log;
+        "begin; truncate repeats, broker_events, broker_orders, event_log;
          update event_heads set seq = 0, event_id = null;
          update streams set cursor = '{first}'; commit;"
     )))

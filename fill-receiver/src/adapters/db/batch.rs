@@ -12,27 +12,34 @@ use contracts::event::{BrokerEvent, Producer};
 use contracts::ids::EventId;
 use platform::eventlog::{self, NewEvent};
 use sqlx::PgConnection;
+use std::borrow::Cow;
 use time::OffsetDateTime;
 
 /// An event whose bytes are new.
-#[derive(Debug, Clone)]
-pub(super) struct Fresh {
-    pub(super) event: ReadEvent,
-    pub(super) sha256: [u8; 32],
+#[derive(Debug)]
+pub(super) struct Fresh<'a> {
+    pub(super) read: &'a ReadEvent,
+    pub(super) raw: &'a RawFrame,
     pub(super) position: Option<String>,
+}
+
+impl<'a> Fresh<'a> {
+    pub(super) const fn new(read: &'a ReadEvent, raw: &'a RawFrame, position: Option<String>) -> Self {
+        Self { read, raw, position }
+    }
 }
 
 /// An event with the binding of its broker order.
 #[derive(Debug)]
-pub(super) struct Bound {
-    pub(super) fresh: Fresh,
+pub(super) struct Bound<'a> {
+    pub(super) fresh: Fresh<'a>,
     pub(super) binding: Binding,
 }
 
 /// A frame to park.
 #[derive(Debug)]
-pub(super) struct ToPark {
-    pub(super) sha256: [u8; 32],
+pub(super) struct ToPark<'a> {
+    pub(super) raw: &'a RawFrame,
     pub(super) position: Option<String>,
     pub(super) poison: Poison,
 }
@@ -53,8 +60,8 @@ pub(super) struct Writing<'a> {
     pub(super) profile: &'a BrokerProfile,
     pub(super) now: OffsetDateTime,
     /// In order of arrival.
-    pub(super) events: Vec<Fresh>,
-    parked: Vec<ToPark>,
+    pub(super) events: Vec<Fresh<'a>>,
+    parked: Vec<ToPark<'a>>,
     suspects: Vec<Suspect>,
     log: Vec<NewEvent>,
 }
@@ -64,8 +71,8 @@ impl<'a> Writing<'a> {
         Self { profile, now, events: Vec::new(), parked: Vec::new(), suspects: Vec::new(), log: Vec::new() }
     }
 
-    pub(super) fn park(&mut self, sha256: [u8; 32], position: Option<String>, poison: Poison) {
-        self.parked.push(ToPark { sha256, position, poison });
+    pub(super) fn park(&mut self, raw: &'a RawFrame, position: Option<String>, poison: Poison) {
+        self.parked.push(ToPark { raw, position, poison });
     }
 
     /// Writes everything. The log comes last: the head rows that it locks are what others wait for.
@@ -99,7 +106,7 @@ impl<'a> Writing<'a> {
     async fn write_events(
         &mut self,
         conn: &mut PgConnection,
-        events: Vec<Fresh>,
+        events: Vec<Fresh<'a>>,
         stored: &mut Stored,
     ) -> Result<(), StoreError> {
         let Settlement { mut bindings, completed, second_orders } =
@@ -107,16 +114,14 @@ impl<'a> Writing<'a> {
         stored.second_orders += second_orders.len() as u64;
         self.suspects.extend(second_orders);
         let mut bound = Vec::with_capacity(events.len());
-        for mut fresh in events {
-            let id = &fresh.event.event.broker_order_id;
-            let shown = Binding::of(&self.profile.broker, id, fresh.event.event.broker_client_order_id.as_deref());
+        for fresh in events {
+            let event = &fresh.read.event;
+            let id = &event.broker_order_id;
+            let shown = Binding::of(&self.profile.broker, id, event.broker_client_order_id.as_deref());
             let binding = bindings.get_mut(id).ok_or_else(|| StoreError::Corrupt(format!("no binding of {id}")))?;
             match binding.absorb(&shown) {
-                Ok(_) => {
-                    complete(&mut fresh.event.event, binding);
-                    bound.push(Bound { binding: binding.clone(), fresh });
-                }
-                Err(poison) => self.park(fresh.sha256, fresh.position, poison),
+                Ok(_) => bound.push(Bound { binding: binding.clone(), fresh }),
+                Err(poison) => self.park(fresh.raw, fresh.position, poison),
             }
         }
         self.log_completed(conn, &completed, stored).await?;
@@ -126,8 +131,9 @@ impl<'a> Writing<'a> {
         self.suspects.extend(suspects);
         for event in bound {
             // Of two frames of one fact in a batch, the first is the one that was inserted.
-            if inserted.get(&event.fresh.event.event_id) == Some(&event.fresh.sha256) {
-                self.append(event.fresh.event.event_id, &event.binding, &event.fresh.event.event)?;
+            let Bound { fresh, binding } = event;
+            if inserted.get(&fresh.read.event_id) == Some(&fresh.raw.sha256()) {
+                self.append(fresh.read.event_id, &binding, &fresh.read.event)?;
             }
         }
         Ok(())
@@ -144,9 +150,8 @@ impl<'a> Writing<'a> {
             let Some(order_id) = binding.order_id else { continue };
             for orphan in facts::adopt_orphans(conn, self.profile, broker_order_id, order_id).await? {
                 match read_frame(self.profile, RawFrame::new(orphan.body)).outcome {
-                    Ok(mut event) => {
-                        complete(&mut event.event, binding);
-                        self.append(completed_event_id(orphan.event_id, order_id), binding, &event.event)?;
+                    Ok(read) => {
+                        self.append(completed_event_id(orphan.event_id, order_id), binding, &read.event)?;
                         stored.completed += 1;
                     }
                     // The bytes were an event once: only another version of this program refuses them.
@@ -161,15 +166,21 @@ impl<'a> Writing<'a> {
         Ok(())
     }
 
+    /// Logs an event with what is known about its order from other events.
     fn append(&mut self, id: EventId, binding: &Binding, event: &BrokerEvent) -> Result<(), StoreError> {
-        let new = NewEvent::of(id, binding.partition, None, binding.order_id, self.now, event).map_err(sorted_log)?;
+        let event = completed(event, binding);
+        let new = NewEvent::of(id, binding.partition, None, binding.order_id, self.now, &*event).map_err(sorted_log)?;
         self.log.push(new);
         Ok(())
     }
 }
 
-/// Fills in what is known about the event's order from other events.
-fn complete(event: &mut BrokerEvent, binding: &Binding) {
+fn completed<'e>(event: &'e BrokerEvent, binding: &Binding) -> Cow<'e, BrokerEvent> {
+    if event.order_id == binding.order_id && event.broker_client_order_id == binding.client_order_id {
+        return Cow::Borrowed(event);
+    }
+    let mut event = event.clone();
     event.order_id = binding.order_id;
     event.broker_client_order_id.clone_from(&binding.client_order_id);
+    Cow::Owned(event)
 }

@@ -27,7 +27,7 @@ pub(super) struct Settlement {
 pub(super) async fn settle(
     conn: &mut PgConnection,
     profile: &BrokerProfile,
-    events: &[Fresh],
+    events: &[Fresh<'_>],
     now: OffsetDateTime,
 ) -> Result<Settlement, StoreError> {
     let shown = shown_by(profile, events);
@@ -75,10 +75,10 @@ pub(super) async fn settle(
 
 /// What the events of a batch show about each broker order: the first name wins, a second name is
 /// dealt with when the events are taken one by one.
-fn shown_by(profile: &BrokerProfile, events: &[Fresh]) -> BTreeMap<BrokerOrderId, Binding> {
+fn shown_by(profile: &BrokerProfile, events: &[Fresh<'_>]) -> BTreeMap<BrokerOrderId, Binding> {
     let mut shown: BTreeMap<BrokerOrderId, Binding> = BTreeMap::new();
     for fresh in events {
-        let event = &fresh.event.event;
+        let event = &fresh.read.event;
         let binding = Binding::of(&profile.broker, &event.broker_order_id, event.broker_client_order_id.as_deref());
         match shown.get_mut(&event.broker_order_id) {
             None => {
@@ -238,16 +238,16 @@ fn twice_in_batch(missing: &[(&BrokerOrderId, &Binding)]) -> Vec<(BrokerOrderId,
 }
 
 /// One order of ours has two at the broker. That must never be, and a person must know.
-fn second_orders(events: &[Fresh], second: Vec<(BrokerOrderId, String)>) -> Vec<Suspect> {
+fn second_orders(events: &[Fresh<'_>], second: Vec<(BrokerOrderId, String)>) -> Vec<Suspect> {
     let suspect = |(id, other): (BrokerOrderId, String)| {
-        let fresh = events.iter().find(|fresh| fresh.event.event.broker_order_id == id)?;
+        let fresh = events.iter().find(|fresh| fresh.read.event.broker_order_id == id)?;
         Some(Suspect {
             reason: "second_broker_order",
             broker_order_id: id.as_str().to_owned(),
-            event_id: fresh.event.event_id,
+            event_id: fresh.read.event_id,
             known: other,
             seen: id.as_str().to_owned(),
-            sha256: fresh.sha256,
+            sha256: fresh.raw.sha256(),
         })
     };
     second.into_iter().filter_map(suspect).collect()

@@ -5,7 +5,7 @@ use super::batch::{Fresh, ToPark, Writing};
 use super::error::sorted;
 use crate::application::ports::{Settled, StoreError, Stored};
 use crate::application::records::{ParkedFrame, ParkedRecord};
-use crate::domain::reading::{BrokerProfile, ReadEvent};
+use crate::domain::reading::{BrokerProfile, RawFrame, ReadEvent};
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
@@ -16,24 +16,27 @@ const BODY_SHOWN_BYTES: i32 = 4096;
 pub(super) async fn insert(
     conn: &mut PgConnection,
     profile: &BrokerProfile,
-    parked: &[ToPark],
+    parked: &[ToPark<'_>],
     now: OffsetDateTime,
 ) -> Result<u64, StoreError> {
     if parked.is_empty() {
         return Ok(0);
     }
-    let hashes: Vec<Vec<u8>> = parked.iter().map(|p| p.sha256.to_vec()).collect();
+    let hashes: Vec<Vec<u8>> = parked.iter().map(|p| p.raw.sha256().to_vec()).collect();
+    let bodies: Vec<&[u8]> = parked.iter().map(|p| p.raw.bytes()).collect();
     let positions: Vec<Option<String>> = parked.iter().map(|p| p.position.clone()).collect();
     let reasons: Vec<String> = parked.iter().map(|p| p.poison.reason.as_str().to_owned()).collect();
     let details: Vec<String> = parked.iter().map(|p| p.poison.detail.clone()).collect();
     let done = sqlx::query!(
-        "insert into parked (broker, raw_sha256, position, reason, detail, parked_at)
-         select $1, u.raw_sha256, u.position, u.reason, u.detail, $6
-         from unnest($2::bytea[], $3::text[], $4::text[], $5::text[]) as u (raw_sha256, position, reason, detail)
+        "insert into parked (broker, raw_sha256, body, position, reason, detail, parked_at)
+         select $1, u.raw_sha256, u.body, u.position, u.reason, u.detail, $7
+         from unnest($2::bytea[], $3::bytea[], $4::text[], $5::text[], $6::text[])
+             as u (raw_sha256, body, position, reason, detail)
          order by u.raw_sha256
          on conflict on constraint parked_once do nothing",
         profile.broker.as_str(),
         &hashes,
+        &bodies as &[&[u8]],
         &positions as &[Option<String>],
         &reasons,
         &details,
@@ -54,9 +57,8 @@ impl PgStore {
     ) -> Result<Vec<ParkedRecord>, StoreError> {
         let rows = sqlx::query!(
             r#"select p.id, p.reason, p.detail, p.position, p.parked_at, p.redrives, p.settled_at, p.settled_event_id,
-                      encode(p.raw_sha256, 'hex') as "raw_sha256!", substring(r.body for $5::integer) as "body!"
+                      encode(p.raw_sha256, 'hex') as "raw_sha256!", substring(p.body for $5::integer) as "body!"
                from parked p
-               join raw_events r on r.broker = p.broker and r.sha256 = p.raw_sha256
                where p.broker = $1 and p.id > $2 and (p.settled_at is not null) = $4
                order by p.id limit $3"#,
             self.broker(),
@@ -87,10 +89,7 @@ impl PgStore {
 
     pub(super) async fn find_parked(&self, id: i64) -> Result<Option<ParkedFrame>, StoreError> {
         let row = sqlx::query!(
-            r#"select r.body, p.settled_at is not null as "settled!"
-               from parked p
-               join raw_events r on r.broker = p.broker and r.sha256 = p.raw_sha256
-               where p.broker = $1 and p.id = $2"#,
+            r#"select body, settled_at is not null as "settled!" from parked where broker = $1 and id = $2"#,
             self.broker(),
             id,
         )
@@ -101,10 +100,16 @@ impl PgStore {
     }
 
     /// Touches no cursor: only a reader of the stream moves that.
-    pub(super) async fn settle(&self, id: i64, event: &ReadEvent, now: OffsetDateTime) -> Result<Settled, StoreError> {
+    pub(super) async fn settle(
+        &self,
+        id: i64,
+        raw: &RawFrame,
+        event: &ReadEvent,
+        now: OffsetDateTime,
+    ) -> Result<Settled, StoreError> {
         let mut tx = self.pool.begin().await.map_err(sorted)?;
         let row = sqlx::query!(
-            "select raw_sha256, position, settled_at from parked where broker = $1 and id = $2 for update",
+            "select position, settled_at from parked where broker = $1 and id = $2 for update",
             self.broker(),
             id,
         )
@@ -115,7 +120,6 @@ impl PgStore {
         if row.settled_at.is_some() {
             return Ok(Settled::Already);
         }
-        let sha256 = row.raw_sha256.try_into().map_err(|_| StoreError::Corrupt("hash of raw bytes".to_owned()))?;
         sqlx::query!(
             "update parked set settled_at = $3, settled_event_id = $4 where broker = $1 and id = $2",
             self.broker(),
@@ -127,7 +131,7 @@ impl PgStore {
         .await
         .map_err(sorted)?;
         let mut writing = Writing::new(&self.profile, now);
-        writing.events.push(Fresh { event: event.clone(), sha256, position: row.position });
+        writing.events.push(Fresh::new(event, raw, row.position));
         let mut stored = Stored::default();
         if let Some(poison) = writing.write_redriven(&mut tx, &mut stored).await? {
             tx.rollback().await.map_err(sorted)?;

@@ -9,6 +9,7 @@ use crate::domain::reading::Reading;
 use sqlx::PgConnection;
 use std::collections::BTreeSet;
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 impl EventStore for PgStore {
     async fn open_stream(&self, first: Cursor, now: OffsetDateTime) -> Result<StoredStream, StoreError> {
@@ -25,22 +26,18 @@ impl EventStore for PgStore {
         if let Some(moved) = moved {
             self.move_cursor(&mut tx, moved, now).await?;
         }
-        let mut new_bytes =
-            if readings.is_empty() { BTreeSet::new() } else { self.insert_raw(&mut tx, readings, now).await? };
+        let mut known = self.known_bytes(&mut tx, readings, moved).await?;
         let mut stored = Stored::default();
         let mut writing = Writing::new(&self.profile, now);
         for reading in readings {
-            // Bytes that were there before were processed before, in the transaction that stored them.
-            if !new_bytes.remove(&reading.raw.sha256()) {
+            if !known.insert(reading.raw.sha256()) {
                 stored.known_bytes += 1;
                 continue;
             }
             let position = reading.position.map(|position| position.to_string());
             match &reading.outcome {
-                Ok(event) => {
-                    writing.events.push(Fresh { event: event.clone(), sha256: reading.raw.sha256(), position })
-                }
-                Err(poison) => writing.park(reading.raw.sha256(), position, poison.clone()),
+                Ok(read) => writing.events.push(Fresh::new(read, &reading.raw, position)),
+                Err(poison) => writing.park(&reading.raw, position, poison.clone()),
             }
         }
         writing.write(&mut tx, &mut stored).await?;
@@ -72,32 +69,44 @@ impl EventStore for PgStore {
 }
 
 impl PgStore {
-    /// Stores the bytes and answers the hashes of those that are new.
-    async fn insert_raw(
+    /// The hashes of those frames whose very bytes are stored: they were dealt with in the
+    /// transaction that stored them. Only asked for what lies where this or another reader has been;
+    /// it saves work and no more, since the identity decides what is new.
+    async fn known_bytes(
         &self,
         conn: &mut PgConnection,
         readings: &[Reading],
-        now: OffsetDateTime,
+        moved: Option<CursorMove>,
     ) -> Result<BTreeSet<[u8; 32]>, StoreError> {
-        let hashes: Vec<Vec<u8>> = readings.iter().map(|reading| reading.raw.sha256().to_vec()).collect();
-        let bodies: Vec<Vec<u8>> = readings.iter().map(|reading| reading.raw.bytes().to_vec()).collect();
+        let is_old = |reading: &&Reading| match (reading.position, moved) {
+            (Some(position), Some(moved)) => position <= moved.from,
+            _ => true,
+        };
+        let old: Vec<&Reading> = readings.iter().filter(is_old).collect();
+        if old.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        let ids: Vec<Uuid> = old
+            .iter()
+            .filter_map(|reading| reading.outcome.as_ref().ok())
+            .map(|read| read.event_id.as_uuid())
+            .collect();
+        let hashes: Vec<Vec<u8>> = old.iter().map(|reading| reading.raw.sha256().to_vec()).collect();
         let rows = sqlx::query!(
-            "insert into raw_events (broker, sha256, body, received_at)
-             select $1, u.sha256, u.body, $4
-             from unnest($2::bytea[], $3::bytea[]) as u (sha256, body)
-             order by u.sha256
-             on conflict (broker, sha256) do nothing
-             returning sha256",
+            r#"select raw_sha256 as "raw_sha256!" from broker_events where event_id = any($2)
+               union all
+               select raw_sha256 from repeats where broker = $1 and raw_sha256 = any($3)
+               union all
+               select raw_sha256 from parked where broker = $1 and raw_sha256 = any($3)"#,
             self.broker(),
+            &ids,
             &hashes,
-            &bodies,
-            now,
         )
         .fetch_all(conn)
         .await
         .map_err(sorted)?;
         rows.into_iter()
-            .map(|row| row.sha256.try_into().map_err(|_| StoreError::Corrupt("hash of raw bytes".to_owned())))
+            .map(|row| row.raw_sha256.try_into().map_err(|_| StoreError::Corrupt("hash of raw bytes".to_owned())))
             .collect()
     }
 }

@@ -6,7 +6,9 @@ use crate::application::ports::{OpenCounts, RecordStore, Settled, StoreError};
 use crate::application::records::{
     BrokerOrderRecord, FactRecord, LogRecord, ParkedFrame, ParkedRecord, Story, SuspectRecord, UnprovenRecord,
 };
-use crate::domain::reading::ReadEvent;
+use crate::domain::identity::{ExecutionKind, ExecutionScope, Identity};
+use crate::domain::reading::{RawFrame, ReadEvent};
+use contracts::ExecutionId;
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -23,9 +25,9 @@ impl RecordStore for PgStore {
             return Ok(None);
         }
         let ids: Vec<String> = broker_orders.iter().map(|order| order.broker_order_id.clone()).collect();
-        let facts = self.story_facts(&ids).await?;
-        let events: Vec<Uuid> = facts.iter().map(|fact| fact.event_id).collect();
         let orders: Vec<Uuid> = broker_orders.iter().filter_map(|order| order.order_id).collect();
+        let facts = self.story_facts(&ids, &orders).await?;
+        let events: Vec<Uuid> = facts.iter().map(|fact| fact.event_id).collect();
         let log = self.story_log(&events, &orders).await?;
         let suspects = self.story_suspects(&ids).await?;
         Ok(Some(Story { broker_orders, facts, log, suspects }))
@@ -39,8 +41,14 @@ impl RecordStore for PgStore {
         self.find_parked(id).await
     }
 
-    async fn settle_parked(&self, id: i64, event: &ReadEvent, now: OffsetDateTime) -> Result<Settled, StoreError> {
-        self.settle(id, event, now).await
+    async fn settle_parked(
+        &self,
+        id: i64,
+        raw: &RawFrame,
+        event: &ReadEvent,
+        now: OffsetDateTime,
+    ) -> Result<Settled, StoreError> {
+        self.settle(id, raw, event, now).await
     }
 
     async fn parked_again(&self, id: i64, detail: &str) -> Result<(), StoreError> {
@@ -98,12 +106,12 @@ impl PgStore {
              where broker = $1
                and (broker_order_id = $2
                     or order_id = $3
-                    or broker_order_id in (
-                        select e.broker_order_id from broker_events e where e.broker = $1 and e.execution_id = $2))
-             order by broker_order_id limit $4",
+                    or broker_order_id in (select e.broker_order_id from broker_events e where e.event_id = any($4)))
+             order by broker_order_id limit $5",
             self.broker(),
             key,
             Uuid::try_parse(key).ok(),
+            &self.event_ids_of(key),
             STORY_ORDERS_MAX,
         )
         .fetch_all(&self.pool)
@@ -111,20 +119,46 @@ impl PgStore {
         .map_err(sorted)
     }
 
-    async fn story_facts(&self, broker_orders: &[String]) -> Result<Vec<FactRecord>, StoreError> {
-        sqlx::query_as!(
-            FactRecord,
-            r#"select event_id, broker_order_id, kind, event, execution_id, terms, position, happened_at, stored_at,
-                      encode(raw_sha256, 'hex') as "raw_sha256!"
-               from broker_events where broker = $1 and broker_order_id = any($2)
-               order by position, stored_at limit $3"#,
+    /// The events that an execution id could name: their ids follow from it.
+    fn event_ids_of(&self, key: &str) -> Vec<Uuid> {
+        let (scope, execution) = match self.profile.execution_scope {
+            ExecutionScope::Broker => ("", key),
+            ExecutionScope::Account => key.split_once('/').unwrap_or(("", key)),
+        };
+        let Ok(execution_id) = ExecutionId::new(execution) else { return Vec::new() };
+        [ExecutionKind::Fill, ExecutionKind::Bust, ExecutionKind::Correct]
+            .into_iter()
+            .map(|kind| Identity::Execution { scope: scope.to_owned(), kind, execution_id: execution_id.clone() })
+            .map(|identity| identity.event_id(&self.profile.broker).as_uuid())
+            .collect()
+    }
+
+    async fn story_facts(&self, broker_orders: &[String], orders: &[Uuid]) -> Result<Vec<FactRecord>, StoreError> {
+        let rows = sqlx::query!(
+            r#"select event_id, broker_order_id, kind, position, stored_at, encode(raw_sha256, 'hex') as "raw_sha256!", body
+               from broker_events
+               where (broker = $1 and broker_order_id = any($2) and order_id is null) or order_id = any($3)
+               order by position, stored_at limit $4"#,
             self.broker(),
             broker_orders,
+            orders,
             STORY_ROWS_MAX,
         )
         .fetch_all(&self.pool)
         .await
-        .map_err(sorted)
+        .map_err(sorted)?;
+        Ok(rows
+            .into_iter()
+            .map(|row| FactRecord {
+                event_id: row.event_id,
+                broker_order_id: row.broker_order_id,
+                kind: row.kind,
+                position: row.position,
+                stored_at: row.stored_at,
+                raw_sha256: row.raw_sha256,
+                body: String::from_utf8_lossy(&row.body).into_owned(),
+            })
+            .collect())
     }
 
     async fn story_log(&self, events: &[Uuid], orders: &[Uuid]) -> Result<Vec<LogRecord>, StoreError> {
