@@ -215,8 +215,6 @@ impl ServicePlan<'_> {
             ("BROKER_GATEWAY__BROKER__KEY_ID", self.secrets.broker_key_id.clone()),
             ("BROKER_GATEWAY__BROKER__SECRET_KEY", self.secrets.broker_secret_key.clone()),
             ("BROKER_GATEWAY__BROKER__ACCOUNT_ID", BROKER_ACCOUNT.to_owned()),
-            // A minute of the retry ladder passes in a second.
-            ("BROKER_GATEWAY__RETRY__MINUTE_MS", "1000".to_owned()),
             // Calls and restarts keep their real time, so an order needs more of those minutes.
             ("BROKER_GATEWAY__RETRY__VALID_FOR_MINUTES", "120".to_owned()),
         ]
