@@ -216,7 +216,7 @@ impl ServicePlan<'_> {
             ("BROKER_GATEWAY__BROKER__SECRET_KEY", self.secrets.broker_secret_key.clone()),
             ("BROKER_GATEWAY__BROKER__ACCOUNT_ID", BROKER_ACCOUNT.to_owned()),
             // Calls and restarts keep their real time, so an order needs more of those minutes.
-            ("BROKER_GATEWAY__RETRY__VALID_FOR_MINUTES", "120".to_owned()),
+            ("BROKER_GATEWAY__RETRY__VALID_FOR_MINUTES", "60".to_owned()),
         ]
     }
 
