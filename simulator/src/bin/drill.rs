@@ -1,5 +1,6 @@
 //! `drill`: failures made on purpose, and the demonstration.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -29,7 +30,7 @@ struct Arguments {
     #[arg(long, global = true)]
     no_faults: bool,
     /// How long the end may take until all is quiet.
-    #[arg(long, default_value_t = 180, global = true)]
+    #[arg(long, default_value_t = 240, global = true)]
     settle_limit_s: u64,
     #[command(subcommand)]
     command: Command,
@@ -83,11 +84,21 @@ impl Command {
         !matches!(self, Self::Demo { .. } | Self::Overspend)
     }
 
+    /// A gateway that is killed every other second needs longer than a healthy one to send an order; the ladder's
+    /// minutes are scaled down on a local stack, the time limits of calls are not.
+    fn extra(&self) -> BTreeMap<ProcessName, Vec<(String, String)>> {
+        let patient = ("BROKER_GATEWAY__RETRY__VALID_FOR_MINUTES".to_owned(), "120".to_owned());
+        match self {
+            Self::Kill { .. } => BTreeMap::from([(ProcessName::BrokerGateway, vec![patient])]),
+            _ => BTreeMap::new(),
+        }
+    }
+
     /// The deposits of the customers: some rich, one that cannot pay much.
     fn deposits(&self) -> Vec<Decimal> {
         match self {
             Self::Demo { .. } => [250_000, 250_000, 250_000, 250_000, 1_000_000, 2_000].map(Decimal::from).to_vec(),
-            Self::Kill { .. } | Self::Redis => [250_000; 11].into_iter().chain([2_000]).map(Decimal::from).collect(),
+            Self::Kill { .. } | Self::Redis => [2_000_000; 11].into_iter().chain([2_000]).map(Decimal::from).collect(),
             Self::Overspend | Self::Duplicate | Self::Hangup => vec![Decimal::from(100_000)],
         }
     }
@@ -118,6 +129,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         seed: arguments.seed,
         faults: arguments.command.has_faults() && !arguments.no_faults,
         deposits: arguments.command.deposits(),
+        extra: arguments.command.extra(),
         announce: announcer(demo),
     };
     let exercise = Box::pin(Exercise::start(options)).await?;

@@ -199,7 +199,8 @@ fn compare_order(index: usize, order: &OrderEntity, broker: Option<&BrokerOrder>
     match (&order.status, status) {
         (OrderStatus::Filled, Some("filled")) => verdict.tally.filled += 1,
         (OrderStatus::Canceled, None | Some("canceled")) => verdict.tally.canceled += 1,
-        (OrderStatus::Expired, Some("expired")) => verdict.tally.canceled += 1,
+        // Nothing at the broker: its time was over before a living gateway could send it.
+        (OrderStatus::Expired, None | Some("expired")) => verdict.tally.canceled += 1,
         (OrderStatus::Rejected, None | Some("rejected")) => verdict.tally.rejected += 1,
         (ours, None) if ours.is_terminal() => {
             verdict.report(Kind::Wrong, format!("{name}: the broker never had it"));

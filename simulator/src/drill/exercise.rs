@@ -37,6 +37,8 @@ pub struct ExerciseOptions {
     pub faults: bool,
     /// The deposit of each customer in US dollars.
     pub deposits: Vec<Decimal>,
+    /// Further variables of single processes.
+    pub extra: BTreeMap<ProcessName, Vec<(String, String)>>,
     /// Where to say what happens.
     pub announce: Announcer,
 }
@@ -64,7 +66,7 @@ impl Exercise {
             seed: options.seed,
             // Always its own: it wipes them, and stops them.
             given: GivenServers::default(),
-            extra: BTreeMap::new(),
+            extra: options.extra,
             announce: options.announce.clone(),
         })
         .await?;
