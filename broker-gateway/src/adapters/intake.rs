@@ -57,6 +57,7 @@ impl<J: JitterSource> Intake<J> {
         let early = self.early(&mut tx, &submitted).await?;
         let touched: BTreeSet<Uuid> = batch.wishes.keys().chain(early.keys()).map(|id| id.as_uuid()).collect();
         let touched: Vec<Uuid> = touched.into_iter().collect();
+        tx.lock(&touched).await?;
         let (now, loaded) = tx.load(&touched).await?;
         let known: BTreeSet<Uuid> = loaded.iter().map(|(request, _)| request.order_id.as_uuid()).collect();
         let changes = apply_wishes(&self.rules, trusted(now), loaded, &batch.wishes, &early, || self.jitter());
@@ -147,7 +148,10 @@ impl<J: JitterSource> Intake<J> {
         }
         tx.insert_evidence(&kept).await?;
         let touched: BTreeSet<Uuid> = relevant.keys().map(|order| order.as_uuid()).collect();
-        let touched: Vec<Uuid> = touched.into_iter().collect();
+        let mut touched: Vec<Uuid> = touched.into_iter().collect();
+        tx.lock(&touched).await?;
+        let closed = tx.close(&plain_closes(&relevant, &known)).await?;
+        touched.retain(|order| !closed.contains(order));
         let (now, loaded) = tx.load(&touched).await?;
         let changes = apply_evidence(&self.rules, trusted(now), loaded, &relevant, || self.jitter());
         let outcome = finish(tx, slice, now, &changes).await?;
@@ -196,6 +200,21 @@ fn effect(known: Option<&(String, Option<String>)>, event: &BrokerEvent) -> Effe
         "live" if is_known => Effect::Closes,
         _ => Effect::Alive,
     }
+}
+
+/// Orders whose only news is their end.
+fn plain_closes<'a>(
+    relevant: &'a HashMap<OrderId, Vec<BrokerEvent>>,
+    known: &HashMap<Uuid, (String, Option<String>)>,
+) -> Vec<(Uuid, &'a BrokerEvent)> {
+    relevant
+        .iter()
+        .filter_map(|(order, events)| {
+            let of_known = known.get(&order.as_uuid());
+            let last = events.last()?;
+            events.iter().all(|event| effect(of_known, event) == Effect::Closes).then_some((order.as_uuid(), last))
+        })
+        .collect()
 }
 
 /// Evidence and wishes plan no resend by themselves: the lane tests the clock when it claims.

@@ -55,7 +55,7 @@ impl<'a> Case<'a> {
     #[must_use]
     pub fn new(rules: &'a Rules, (request, attempts): Loaded, now: Now, jitter: Jitter) -> Self {
         let change = Change {
-            state_before: request.state,
+            before: request.clone(),
             request,
             cause: None,
             expired_attempts: Vec::new(),

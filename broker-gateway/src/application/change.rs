@@ -89,8 +89,8 @@ pub struct EndedCancel {
 pub struct Change {
     /// The request as it is to be; its version is still the one that was read.
     pub request: Request,
-    /// The state that was read, so that a change of state gets its time.
-    pub state_before: crate::domain::state::State,
+    /// The request as it was read.
+    pub before: Request,
     /// Why its state changed; none where it did not.
     pub cause: Option<String>,
     /// Attempts that became unknown since their owner gave no result in time.
@@ -109,4 +109,13 @@ pub struct Change {
     pub events: Vec<GatewayEvent>,
     /// What must never happen.
     pub alarms: Vec<Alarm>,
+}
+
+impl Change {
+    /// Whether the request's row is to be written at all. An end of a call whose effect is known
+    /// already changes only the row of the call.
+    #[must_use]
+    pub fn is_of_request(&self) -> bool {
+        self.cause.is_some() || self.request != self.before
+    }
 }

@@ -7,6 +7,7 @@ use super::ports::{CreateOrder, Dialect};
 use super::request::Loaded;
 use super::rules::Rules;
 use super::wire::WireRequest;
+use crate::domain::attempt::Attempt;
 use crate::domain::retry::{Jitter, Now};
 use contracts::{BrokerKey, OrderId};
 use time::OffsetDateTime;
@@ -60,6 +61,8 @@ pub struct PlannedCall {
     pub kind: CallKind,
     /// Its bytes.
     pub request: WireRequest,
+    /// The attempt that it makes, so that recording its end need not read it again.
+    pub attempt: Option<Attempt>,
 }
 
 /// Works out what a transaction writes for due requests, and the calls that follow its commit.
@@ -84,7 +87,7 @@ fn plan_one<D: Dialect>(dialect: &D, case: &mut Case<'_>) -> Option<PlannedCall>
     let task = case.take_up()?;
     let (order_id, key) = (case.request().order_id, case.request().key());
     let (kind, request) = match task {
-        Task::Send => plan_send(dialect, case)?,
+        Task::Send => return plan_send(dialect, case),
         Task::Ask => (CallKind::Ask { began_at: case.claim_ask() }, dialect.lookup_by_key(key)),
         Task::Observe => {
             let request = dialect.lookup_by_id(case.request().broker_order_id.as_ref()?);
@@ -96,16 +99,25 @@ fn plan_one<D: Dialect>(dialect: &D, case: &mut Case<'_>) -> Option<PlannedCall>
             (CallKind::Cancel { claimed_at: claimed.claimed_at }, request)
         }
     };
-    Some(PlannedCall { order_id, key, kind, request })
+    Some(PlannedCall { order_id, key, kind, request, attempt: None })
 }
 
-fn plan_send<D: Dialect>(dialect: &D, case: &mut Case<'_>) -> Option<(CallKind, WireRequest)> {
+fn plan_send<D: Dialect>(dialect: &D, case: &mut Case<'_>) -> Option<PlannedCall> {
+    let (order_id, key) = (case.request().order_id, case.request().key());
     let valid_until = case.fix_valid_until();
     let order = CreateOrder { key: case.request().key(), terms: &case.request().terms, valid_until };
     match dialect.create(order) {
         Ok(request) => {
-            let attempt = case.claim_send(request.hash())?;
-            Some((CallKind::Create { number: attempt.number }, request))
+            let new = case.claim_send(request.hash())?;
+            let attempt = Attempt {
+                number: new.number,
+                claimed_at: new.claimed_at,
+                give_up_at: new.give_up_at,
+                end: None,
+                bytes_hash: new.bytes_hash,
+            };
+            let kind = CallKind::Create { number: new.number };
+            Some(PlannedCall { order_id, key, kind, request, attempt: Some(attempt) })
         }
         Err(error) => {
             tracing::error!(order.id = %case.request().order_id, error = %Chain(&error),

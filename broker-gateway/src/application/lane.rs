@@ -256,14 +256,14 @@ async fn make<C: Caller, D: Dialect>(
     since: Instant,
     grace: time::Duration,
 ) -> FinishedCall {
-    let PlannedCall { order_id, key, kind, request } = call;
+    let PlannedCall { order_id, key, kind, request, attempt } = call;
     let grace = Duration::try_from(grace).unwrap_or_default();
     if matches!(kind, CallKind::Create { .. }) && since.elapsed() > grace {
         let reason = "the grace between claim and socket was over".to_owned();
         metrics::counter!("gateway_send_grace_exceeded_total").increment(1);
         let trace = CallTrace { detail: Some(reason.clone()), ..CallTrace::default() };
         let outcome = CallOutcome::Create(CreateOutcome::NotSent { reason });
-        return FinishedCall { order_id, kind, outcome, trace };
+        return FinishedCall { order_id, kind, outcome, trace, attempt };
     }
     let in_flight = metrics::gauge!("gateway_calls_in_flight");
     in_flight.increment(1.0);
@@ -284,7 +284,7 @@ async fn make<C: Caller, D: Dialect>(
     }
     control.observe(signal);
     let trace = trace(dialect, &result, &outcome, took);
-    FinishedCall { order_id, kind, outcome, trace }
+    FinishedCall { order_id, kind, outcome, trace, attempt }
 }
 
 fn trace<D: Dialect>(dialect: &D, result: &WireResult, outcome: &CallOutcome, took: Duration) -> CallTrace {

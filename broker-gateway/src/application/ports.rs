@@ -3,8 +3,10 @@
 use super::change::Change;
 use super::request::Loaded;
 use super::wire::{WireRequest, WireResult};
+use crate::domain::attempt::Attempt;
 use crate::domain::outcome::{CancelOutcome, CreateOutcome, LookupOutcome};
 use contracts::{BrokerKey, BrokerOrderId, OrderId, OrderTerms};
+use std::collections::HashMap;
 use std::error::Error;
 use std::future::Future;
 use thiserror::Error;
@@ -53,8 +55,15 @@ pub trait LaneStore: Send + Sync + 'static {
     where
         F: FnOnce(OffsetDateTime, Vec<Loaded>) -> Vec<Change> + Send;
 
-    /// The same for requests by id; waits for those that another transaction holds.
-    fn change<F>(&self, orders: Vec<OrderId>, decide: F) -> impl Future<Output = Result<(), StoreError>> + Send
+    /// The same for requests by id; waits for those that another transaction holds. `known` are
+    /// attempts that the caller has claimed: where such a one is a request's only attempt and still
+    /// open, it need not be read.
+    fn change<F>(
+        &self,
+        orders: Vec<OrderId>,
+        known: HashMap<OrderId, Attempt>,
+        decide: F,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send
     where
         F: FnOnce(OffsetDateTime, Vec<Loaded>) -> Vec<Change> + Send;
 }

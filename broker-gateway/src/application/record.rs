@@ -5,6 +5,7 @@ use super::change::{CallTrace, Change};
 use super::claim::CallKind;
 use super::request::Loaded;
 use super::rules::Rules;
+use crate::domain::attempt::Attempt;
 use crate::domain::outcome::{CancelOutcome, CreateOutcome, LaneSignal, LookupOutcome};
 use crate::domain::retry::{Jitter, Now};
 use contracts::OrderId;
@@ -67,6 +68,8 @@ pub struct FinishedCall {
     pub outcome: CallOutcome,
     /// How it looked.
     pub trace: CallTrace,
+    /// The attempt that it was, as its owner claimed it.
+    pub attempt: Option<Attempt>,
 }
 
 /// Works out what a transaction writes for ended calls. Several ends of one order are applied in

@@ -81,9 +81,10 @@ impl<S: LaneStore, J: JitterSource> Recorder<S, J> {
 
     async fn try_record(&self, batch: &[FinishedCall]) -> Result<bool, super::ports::StoreError> {
         let orders: BTreeSet<OrderId> = batch.iter().map(|call| call.order_id).collect();
+        let known = batch.iter().filter_map(|call| Some((call.order_id, call.attempt.clone()?))).collect();
         let mut makes_work = false;
         self.store
-            .change(orders.into_iter().collect(), |at, loaded| {
+            .change(orders.into_iter().collect(), known, |at, loaded| {
                 // What follows is only planned here; the lane tests the clock when it claims.
                 let now = Now { at, is_trusted: true };
                 let changes = fold(&self.rules, now, loaded, batch, || Jitter(self.jitter.permille()));

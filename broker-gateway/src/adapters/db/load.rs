@@ -4,6 +4,7 @@ use super::error::RowError;
 use super::row::{AttemptRow, RequestRow};
 use crate::application::request::{Loaded, Request};
 use crate::domain::attempt::Attempt;
+use crate::domain::state::State;
 use contracts::OrderId;
 use sqlx::PgConnection;
 use std::collections::HashMap;
@@ -55,8 +56,13 @@ pub(super) async fn lock(conn: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<Uu
 }
 
 /// Reads locked requests with the attempts that matter, and the database's time. The time is read
-/// after the locks were had.
-pub(super) async fn load(conn: &mut PgConnection, ids: &[Uuid]) -> Result<(OffsetDateTime, Vec<Loaded>), LoadError> {
+/// after the locks were had. A known attempt that is the only one of a request that is still being
+/// sent is open in the database too, since its end would have changed the state: it is not read.
+pub(super) async fn load(
+    conn: &mut PgConnection,
+    ids: &[Uuid],
+    mut known: HashMap<OrderId, Attempt>,
+) -> Result<(OffsetDateTime, Vec<Loaded>), LoadError> {
     let rows = sqlx::query_as!(
         RequestRow,
         r#"
@@ -77,19 +83,29 @@ pub(super) async fn load(conn: &mut PgConnection, ids: &[Uuid]) -> Result<(Offse
     let requests: Vec<Request> = rows.into_iter().map(Request::try_from).collect::<Result<_, _>>()?;
     let with_attempts: Vec<Uuid> = requests
         .iter()
-        .filter(|request| request.attempts > 0 && !request.state.is_alive())
+        .filter(|request| request.attempts > 0 && !request.state.is_alive() && !is_only_known(request, &known))
         .map(|request| request.order_id.as_uuid())
         .collect();
     let mut attempts = load_attempts(conn, &with_attempts).await?;
     let mut loaded: HashMap<Uuid, Loaded> = requests
         .into_iter()
         .map(|request| {
-            let of_request = attempts.remove(&request.order_id).unwrap_or_default();
+            let of_request = match attempts.remove(&request.order_id) {
+                Some(attempts) => attempts,
+                None if is_only_known(&request, &known) => known.remove(&request.order_id).into_iter().collect(),
+                None => Vec::new(),
+            };
             (request.order_id.as_uuid(), (request, of_request))
         })
         .collect();
     // In the order that was asked for: the lane's order of urgency.
     Ok((now, ids.iter().filter_map(|id| loaded.remove(id)).collect()))
+}
+
+fn is_only_known(request: &Request, known: &HashMap<OrderId, Attempt>) -> bool {
+    request.state == State::Sending
+        && request.attempts == 1
+        && known.get(&request.order_id).is_some_and(|attempt| attempt.number == 1)
 }
 
 async fn load_attempts(conn: &mut PgConnection, ids: &[Uuid]) -> Result<HashMap<OrderId, Vec<Attempt>>, LoadError> {

@@ -8,6 +8,7 @@ use crate::application::ports::StoreError;
 use crate::application::request::Loaded;
 use crate::application::settlement::{Settled, SettlementError, SettlementStore, SettlementWrite};
 use contracts::OrderId;
+use std::collections::HashMap;
 use time::OffsetDateTime;
 
 const OPERATION: &str = "settlement";
@@ -23,7 +24,7 @@ impl SettlementStore for PgStore {
     {
         let mut tx = self.begin(OPERATION).await?;
         let ids = load::lock(&mut tx, &[order_id.as_uuid()]).await.map_err(failed)?;
-        let (now, loaded) = load::load(&mut tx, &ids).await.map_err(failed)?;
+        let (now, loaded) = load::load(&mut tx, &ids, HashMap::new()).await.map_err(failed)?;
         let story = dossier::read(&mut tx, order_id.as_uuid()).await.map_err(failed)?;
         let (Some(loaded), Some(story)) = (loaded.into_iter().next(), story) else {
             return Err(SettlementError::NotFound);

@@ -221,7 +221,18 @@ impl SliceTransaction<'_> {
         Ok(())
     }
 
-    /// Locks and reads requests.
+    /// Locks requests, in the order that every transaction locks them in. Once a transaction.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    pub async fn lock(&mut self, orders: &[Uuid]) -> Result<(), StoreError> {
+        if !orders.is_empty() {
+            load::lock(&mut self.tx, orders).await.map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// Reads locked requests.
     ///
     /// # Errors
     /// [`StoreError::Failed`].
@@ -229,8 +240,37 @@ impl SliceTransaction<'_> {
         if orders.is_empty() {
             return Ok((OffsetDateTime::UNIX_EPOCH, Vec::new()));
         }
-        let ids = load::lock(&mut self.tx, orders).await.map_err(failed)?;
-        load::load(&mut self.tx, &ids).await.map_err(failed)
+        load::load(&mut self.tx, orders, HashMap::new()).await.map_err(failed)
+    }
+
+    /// Closes locked requests that live under these broker ids and owe nothing but a cancel, which
+    /// is done with then. The short way of what a case does; answers which were closed.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    pub async fn close(&mut self, closes: &[(Uuid, &BrokerEvent)]) -> Result<HashSet<Uuid>, StoreError> {
+        if closes.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let ids: Vec<Uuid> = closes.iter().map(|(order, _)| *order).collect();
+        let broker_ids: Vec<String> = closes.iter().map(|(_, event)| event.broker_order_id.to_string()).collect();
+        let statuses: Vec<String> = closes.iter().map(|(_, event)| clean(&event.order_status)).collect();
+        let rows = sqlx::query_scalar!(
+            "update requests r set version = r.version + 1, state = 'closed', state_since = statement_timestamp(),
+                 cause = 'the broker says that it is at its end', broker_status = u.broker_status, due_at = null,
+                 cancel_answered = r.cancel_requested, cancel_tries = 0
+             from unnest($1::uuid[], $2::text[], $3::text[]) as u (order_id, broker_order_id, broker_status)
+             where r.order_id = u.order_id and r.broker_order_id = u.broker_order_id and r.state = 'live'
+                 and r.observe_answered = r.observe_requested
+             returning r.order_id",
+            &ids,
+            &broker_ids,
+            &statuses,
+        )
+        .fetch_all(&mut *self.tx)
+        .await
+        .map_err(failed)?;
+        Ok(rows.into_iter().collect())
     }
 
     /// Puts events aside.

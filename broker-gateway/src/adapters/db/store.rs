@@ -5,12 +5,14 @@ use crate::application::alarm;
 use crate::application::change::Change;
 use crate::application::ports::{LaneStore, StoreError};
 use crate::application::request::Loaded;
+use crate::domain::attempt::Attempt;
 use contracts::event::{Envelope, Producer};
 use contracts::{EventId, OrderId};
 use platform::bus::Publisher;
 use platform::clock::IdSource;
 use platform::eventlog::{self, EventLogError, NewEvent};
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use time::OffsetDateTime;
@@ -105,13 +107,15 @@ impl PgStore {
         &self,
         mut tx: Transaction<'static, Postgres>,
         ids: &[Uuid],
+        known: HashMap<OrderId, Attempt>,
         decide: F,
         operation: &'static str,
     ) -> Result<u32, StoreError>
     where
         F: FnOnce(OffsetDateTime, Vec<Loaded>) -> Vec<Change> + Send,
     {
-        let (now, loaded) = load::load(&mut tx, ids).await.map_err(|source| StoreError::failed(operation, source))?;
+        let (now, loaded) =
+            load::load(&mut tx, ids, known).await.map_err(|source| StoreError::failed(operation, source))?;
         let changes = decide(now, loaded);
         self.write(&mut tx, now, &changes, operation).await?;
         self.commit(tx, now, &changes, operation).await?;
@@ -130,17 +134,22 @@ impl LaneStore for PgStore {
             tx.rollback().await.map_err(|source| StoreError::failed("claim", source))?;
             return Ok(0);
         }
-        self.decide_and_commit(tx, &ids, decide, "claim").await
+        self.decide_and_commit(tx, &ids, HashMap::new(), decide, "claim").await
     }
 
-    async fn change<F>(&self, orders: Vec<OrderId>, decide: F) -> Result<(), StoreError>
+    async fn change<F>(
+        &self,
+        orders: Vec<OrderId>,
+        known: HashMap<OrderId, Attempt>,
+        decide: F,
+    ) -> Result<(), StoreError>
     where
         F: FnOnce(OffsetDateTime, Vec<Loaded>) -> Vec<Change> + Send,
     {
         let mut tx = self.begin("record").await?;
         let ids: Vec<Uuid> = orders.into_iter().map(OrderId::as_uuid).collect();
         let ids = load::lock(&mut tx, &ids).await.map_err(|source| StoreError::failed("record", source))?;
-        self.decide_and_commit(tx, &ids, decide, "record").await?;
+        self.decide_and_commit(tx, &ids, known, decide, "record").await?;
         Ok(())
     }
 }

@@ -67,7 +67,7 @@ struct RequestColumns {
 }
 
 impl RequestColumns {
-    fn of(changes: &[Change]) -> Self {
+    fn of<'a>(changes: impl Iterator<Item = &'a Change>) -> Self {
         let mut columns = Self::default();
         for change in changes {
             let request = &change.request;
@@ -97,7 +97,10 @@ impl RequestColumns {
 }
 
 async fn update_requests(conn: &mut PgConnection, now: OffsetDateTime, changes: &[Change]) -> Result<(), WriteError> {
-    let c = RequestColumns::of(changes);
+    let c = RequestColumns::of(changes.iter().filter(|change| change.is_of_request()));
+    if c.ids.is_empty() {
+        return Ok(());
+    }
     let done = sqlx::query!(
         r#"
         update requests r set
@@ -142,7 +145,7 @@ async fn update_requests(conn: &mut PgConnection, now: OffsetDateTime, changes: 
     .execute(conn)
     .await
     .map_err(WriteError::Requests)?;
-    expect_rows(changes.len(), done.rows_affected())
+    expect_rows(c.ids.len(), done.rows_affected())
 }
 
 fn expect_rows(expected: usize, actual: u64) -> Result<(), WriteError> {
@@ -342,7 +345,7 @@ async fn insert_transitions(
 ) -> Result<(), WriteError> {
     let is_doubt = |state: State| matches!(state, State::Doubt | State::Manual);
     for change in changes {
-        let (from, to) = (change.state_before, change.request.state);
+        let (from, to) = (change.before.state, change.request.state);
         let matters = from != to && (is_doubt(from) || is_doubt(to) || from.is_end_without_life());
         let Some(cause) = change.cause.as_deref().filter(|_| matters) else {
             continue;
