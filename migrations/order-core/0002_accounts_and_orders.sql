@@ -73,6 +73,7 @@ create table orders (
 
 -- Order ids are version 7 and so sort by submission.
 create index orders_by_account on orders (account_id, id);
+create index orders_open on orders (account_id, id) where not closed;
 create index orders_reserved on orders (partition, id) where status = 'reserved';
 create index orders_doubtful on orders (updated_at) where status in ('in_doubt', 'manual');
 
@@ -195,3 +196,6 @@ create table assets (
     fractionable boolean     not null,
     updated_at   timestamptz not null
 );
+
+-- Waiting events are looked for several times a second, and most of the time there is none.
+create index deferred_waiting on deferred (partition, deferred_at) where reason in ('busy', 'behind');

@@ -4,8 +4,10 @@
 pub mod audit;
 pub mod batch;
 pub mod books;
+pub mod bounded;
 pub mod command;
 pub mod facts;
+pub mod parked;
 pub mod query;
 pub mod queue;
 pub mod reference;

@@ -4,7 +4,7 @@ mod rate;
 
 use crate::adapters::http::BodyLimits;
 use crate::application::batch::BatchPolicy;
-use crate::application::shard::ShardConfig;
+use crate::application::shard::{ALONE_MAX, ShardConfig};
 use crate::domain::hold::Charges;
 use contracts::calendar::MarketHours;
 use contracts::partition::PARTITION_COUNT;
@@ -166,6 +166,20 @@ fn require(good: bool, text: &str) -> Result<(), ConfigError> {
 }
 
 impl Settings {
+    /// The workers' own connections: one for each and one for each account that is at work alone.
+    #[must_use]
+    pub fn worker_database(&self) -> DatabaseConfig {
+        let shards = u32::from(self.worker.shards.unsigned_abs());
+        let alone = u32::try_from(ALONE_MAX).unwrap_or(u32::MAX);
+        DatabaseConfig { connections_max: shards.saturating_mul(alone.saturating_add(1)), ..self.database.clone() }
+    }
+
+    /// Longest wait for any answer of the database, above all limits that the server itself keeps.
+    #[must_use]
+    pub fn database_wait_max(&self) -> Duration {
+        Duration::from_millis(self.database.acquire_timeout_ms + self.database.statement_timeout_ms + 1_000)
+    }
+
     /// Reads the defaults, a file if given, and the environment, and checks the whole.
     ///
     /// # Errors
@@ -219,8 +233,8 @@ impl Settings {
         require(worker.tick_ms > 0 && worker.busy_pause_ms > 0, "worker.tick_ms and busy_pause_ms must be above zero")?;
         require(worker.tries_max > 0 && worker.retry_pause_ms > 0, "worker.tries_max must be above zero")?;
         require(
-            u32::from(worker.shards.unsigned_abs()) < self.database.connections_max,
-            "database.connections_max must be above worker.shards: workers would leave no connection for reads",
+            self.database.connections_max >= 4,
+            "database.connections_max must be at least 4: feed, consumers and reads share them",
         )?;
         // Beyond this a batch's locks are gone while it works, and another copy starts on its accounts.
         let batch_ms = self.database.statement_timeout_ms + self.database.lock_timeout_ms;
@@ -313,7 +327,7 @@ mod tests {
         for (change, name) in [
             ("lease_ms = 6000 -> lease_ms = 4000", "lock.lease_ms"),
             ("shards = 4 -> shards = 17", "worker.shards"),
-            ("shards = 4 -> shards = 16", "database.connections_max"),
+            ("connections_max = 16 -> connections_max = 3", "database.connections_max"),
             ("queue_len_max = 2048 -> queue_len_max = 1", "worker.queue_len_max"),
             ("age_max_ms = 60000 -> age_max_ms = 1000", "reference.age_max_ms"),
             ("collar_bps = \"500\" -> collar_bps = \"10001\"", "charges.collar_bps"),

@@ -16,6 +16,7 @@ use crate::adapters::reference::{ReferenceError, ReferencePoller};
 use crate::adapters::secrets::SystemSecrets;
 use crate::adapters::sink::FactSink;
 use crate::adapters::watch;
+use crate::application::bounded::Bounded;
 use crate::application::queue::Shards;
 use crate::application::reference::ReferenceData;
 use crate::config::Settings;
@@ -157,10 +158,21 @@ impl Service {
             settings.bus.clone(),
             ends.bus.clone(),
         )?;
-        let store = PgStore::new(pool.clone(), Some(publisher), Arc::clone(&ids));
+        let store = PgStore::new(pool.clone(), Some(publisher.clone()), Arc::clone(&ids));
+        // A pool of their own: however many reads wait, they never hold up an order.
+        let worker_pool = db::connect(&settings.worker_database()).await?;
+        let worker_store = PgStore::new(worker_pool, Some(publisher), Arc::clone(&ids));
         let mut worker_tasks = JoinSet::new();
-        let shards =
-            workers::start(&settings, &store, &locks, &reference, &calendar, &clock, &ends.workers, &mut worker_tasks);
+        let shards = workers::start(
+            &settings,
+            &worker_store,
+            &locks,
+            &reference,
+            &calendar,
+            &clock,
+            &ends.workers,
+            &mut worker_tasks,
+        );
         let consumers = PRODUCERS.into_iter().map(ConsumerStatus::new).collect();
         let probe = Arc::new(DatabaseProbe::default());
         let parts = Parts { settings, pool, store, shards, locks, reference, calendar, clock, ids, consumers, probe };
@@ -195,7 +207,7 @@ impl Parts {
     }
 
     fn api_router(&self) -> Router {
-        let queries = Arc::new(self.store.clone());
+        let queries = Arc::new(Bounded::new(self.store.clone(), self.settings.database_wait_max()));
         let state = ApiState {
             commands: Arc::new(self.shards.clone()),
             queries: queries.clone(),
@@ -231,6 +243,7 @@ impl Parts {
         let (ops_token, peer_token) = (self.settings.tokens.ops.clone(), self.settings.tokens.peer.clone());
         base(Arc::new(health))
             .merge(feed::router(self.pool.clone(), Producer::OrderCore, peer_token))
+            .merge(ops::parked::router(Arc::new(self.store.clone()), ops_token.clone()))
             .merge(ops::router(state, ops_token, self.settings.body_limits()))
     }
 
@@ -250,7 +263,8 @@ impl Parts {
     fn start_consumers(&self, end: &CancellationToken, tasks: &mut JoinSet<()>) -> Result<(), StartError> {
         let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().build();
         let client = client.map_err(StartError::Client)?;
-        let sink = Arc::new(FactSink::new(self.shards.clone(), self.pool.clone()));
+        let wait = self.settings.database_wait_max();
+        let sink = Arc::new(FactSink::new(self.shards.clone(), self.pool.clone(), wait));
         for (producer, status) in PRODUCERS.into_iter().zip(&self.consumers) {
             let url = match producer {
                 Producer::FillReceiver => &self.settings.peers.receiver_url,
@@ -273,7 +287,12 @@ impl Parts {
     fn start_watching(&self, end: &CancellationToken, tasks: &mut JoinSet<()>) {
         let intervals = self.settings.watch;
         let ping = Duration::from_millis(intervals.ping_interval_ms);
-        tasks.spawn(Arc::clone(&self.probe).watch(self.pool.clone(), ping, end.clone()));
+        tasks.spawn(Arc::clone(&self.probe).watch(
+            self.pool.clone(),
+            ping,
+            self.settings.database_wait_max(),
+            end.clone(),
+        ));
         let store = Arc::new(self.store.clone());
         if intervals.count_interval_ms > 0 {
             let every = Duration::from_millis(intervals.count_interval_ms);

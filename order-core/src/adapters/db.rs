@@ -2,6 +2,8 @@
 
 mod admin;
 mod audit;
+mod order_list;
+mod parked;
 mod queries;
 mod read;
 mod rows;
@@ -24,5 +26,5 @@ fn failed(what: &'static str) -> impl FnOnce(sqlx::Error) -> StoreError {
 
 /// A stored row that is not valid. Not the data of the command at hand, so it is not blamed on it.
 fn corrupt(what: &'static str, detail: impl std::fmt::Display) -> StoreError {
-    StoreError::Failed { what, source: format!("stored row is not valid: {detail}").into() }
+    StoreError::Corrupt { what, detail: detail.to_string() }
 }

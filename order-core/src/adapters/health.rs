@@ -20,8 +20,14 @@ use tokio_util::sync::CancellationToken;
 pub struct DatabaseProbe(AtomicBool);
 
 impl DatabaseProbe {
-    /// Asks the database again and again until `shutdown`. Each wait is bounded by the pool.
-    pub async fn watch(self: Arc<Self>, pool: PgPool, interval: Duration, shutdown: CancellationToken) {
+    /// Asks the database again and again until `shutdown`, each time for at most `wait_max`.
+    pub async fn watch(
+        self: Arc<Self>,
+        pool: PgPool,
+        interval: Duration,
+        wait_max: Duration,
+        shutdown: CancellationToken,
+    ) {
         let mut ticks = tokio::time::interval(interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -29,7 +35,7 @@ impl DatabaseProbe {
                 () = shutdown.cancelled() => return,
                 _ = ticks.tick() => {}
             }
-            let up = answers(&pool).await;
+            let up = tokio::time::timeout(wait_max, answers(&pool)).await.unwrap_or(false);
             if self.0.swap(up, Ordering::Relaxed) != up {
                 tracing::info!(up, "database");
             }

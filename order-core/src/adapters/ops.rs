@@ -1,6 +1,7 @@
 //! The operator port: accounts, deposits, keys, a closer look at one order, and the check of the
 //! books. Every route needs the operators' bearer token.
 
+pub mod parked;
 mod view;
 
 use super::http::auth::hash_secret;

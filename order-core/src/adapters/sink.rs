@@ -10,25 +10,29 @@ use platform::consumer::{Sink, SinkError, Slice, SliceOutcome};
 use platform::eventlog::Position;
 use sqlx::PgPool;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Hands slices to the worker that owns their partition.
 #[derive(Clone)]
 pub struct FactSink {
     shards: Shards,
     pool: PgPool,
+    wait_max: Duration,
 }
 
 impl FactSink {
-    /// A sink in front of the workers; the pool is for reading positions.
+    /// A sink in front of the workers; the pool is for reading positions, each in `wait_max`.
     #[must_use]
-    pub const fn new(shards: Shards, pool: PgPool) -> Self {
-        Self { shards, pool }
+    pub const fn new(shards: Shards, pool: PgPool, wait_max: Duration) -> Self {
+        Self { shards, pool, wait_max }
     }
 }
 
 impl Sink for FactSink {
     async fn positions(&self, producer: Producer) -> Result<BTreeMap<Partition, Position>, SinkError> {
-        applied::positions(&self.pool, producer).await.map_err(SinkError::new)
+        let read = applied::positions(&self.pool, producer);
+        let read = tokio::time::timeout(self.wait_max, read).await.map_err(SinkError::new)?;
+        read.map_err(SinkError::new)
     }
 
     async fn apply(&self, slice: Slice) -> Result<SliceOutcome, SinkError> {

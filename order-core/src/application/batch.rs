@@ -7,11 +7,12 @@ use super::command::CommandError;
 use super::queue::{Answer, Command, Done, Item};
 use super::reference::Reference;
 use super::store::{LockAnswer, LockMode, Locks, Plan, Store, StoreError, Transaction, Wants};
+use crate::domain::asset::Asset;
 use crate::domain::hold::Charges;
 use crate::domain::place::PlaceContext;
 use crate::domain::refusal::Refusal;
-use contracts::AccountId;
 use contracts::calendar::MarketCalendar;
+use contracts::{AccountId, OrderId, Symbol};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -109,6 +110,7 @@ impl<S: Store, L: Locks, R: Reference> BatchRunner<S, L, R> {
     async fn together(&self, items: Vec<Item>, now: OffsetDateTime, rest: &mut BatchRest) {
         let snapshot = match self.store.load(&wants(&items)).await {
             Ok(snapshot) => snapshot,
+            Err(error) if error.is_deterministic() => return rest.add_alone(items.into_iter()),
             Err(error) => return self.retry(items, &error, rest).await,
         };
         let versions: BTreeMap<AccountId, i64> =
@@ -126,7 +128,7 @@ impl<S: Store, L: Locks, R: Reference> BatchRunner<S, L, R> {
         match self.commit(plans, &versions, now).await {
             Ok(lost) => settle(decided, &lost, rest),
             // Each account alone: the bad one gets its own error, the others go through.
-            Err(StoreError::Data { .. }) => rest.add_alone(undecided(decided)),
+            Err(StoreError::Data { .. } | StoreError::Corrupt { .. }) => rest.add_alone(undecided(decided)),
             // Under the row lock the outcome can be read.
             Err(StoreError::CommitUnknown { source }) => {
                 tracing::warn!(error = %source, "a commit was not confirmed; it is looked up");
@@ -185,32 +187,47 @@ impl<S: Store, L: Locks, R: Reference> BatchRunner<S, L, R> {
 
     fn decide_one(&self, command: &Command, books: &mut Books, now: OffsetDateTime) -> Answer {
         match command {
+            Command::Place(_) if !self.reference.is_loaded() => {
+                Err(CommandError::NotTaken { reason: "the list of assets is not here yet" })
+            }
             Command::Place(place) => {
                 let asset = self.reference.asset(place.terms.symbol());
-                let context = PlaceContext {
-                    asset: asset.as_ref(),
-                    reference: self.reference.price(place.terms.symbol()),
-                    reference_age_max: self.policy.reference_age_max,
-                    open: self.is_open(now),
-                    charges: self.policy.charges,
-                    now,
-                };
-                let mut placed = books.place(place, &context)?;
+                let mut placed = books.place(place, &self.context(asset.as_ref(), place.terms.symbol(), now))?;
                 // Found under its own id: an earlier try of this very request was committed.
                 placed.replayed &= placed.order.id != place.order_id;
                 Ok(Done::Placed(Box::new(placed)))
             }
             Command::Cancel(account, order) => books.cancel(*account, *order).map(|()| Done::Nothing),
-            Command::Release(account, order) => {
-                if !self.is_open(now) {
-                    return Ok(Done::Nothing);
-                }
-                let symbol = books.symbol_of(*order);
-                let asset = symbol.and_then(|symbol| self.reference.asset(&symbol));
-                books.release(*account, *order, asset.as_ref()).map(|()| Done::Nothing)
-            }
+            Command::Release(account, order) => self.release(*account, *order, books, now).map(|()| Done::Nothing),
             Command::Deposit(deposit) => books.deposit(deposit).map(|()| Done::Nothing),
         }
+    }
+
+    fn context<'a>(&self, asset: Option<&'a Asset>, symbol: &Symbol, now: OffsetDateTime) -> PlaceContext<'a> {
+        PlaceContext {
+            asset,
+            reference: self.reference.price(symbol),
+            reference_age_max: self.policy.reference_age_max,
+            open: self.is_open(now),
+            charges: self.policy.charges,
+            now,
+        }
+    }
+
+    fn release(
+        &self,
+        account: AccountId,
+        order: OrderId,
+        books: &mut Books,
+        now: OffsetDateTime,
+    ) -> Result<(), CommandError> {
+        let Some(symbol) = books.symbol_of(order) else { return Ok(()) };
+        // Not to end an order because of what is not known yet.
+        if !self.is_open(now) || !self.reference.is_loaded() {
+            return Ok(());
+        }
+        let asset = self.reference.asset(&symbol);
+        books.release(account, order, &self.context(asset.as_ref(), &symbol, now))
     }
 
     /// Whether the market is open. A broken calendar counts as closed: orders are then reserved,
@@ -232,8 +249,8 @@ impl<S: Store, L: Locks, R: Reference> BatchRunner<S, L, R> {
                     }
                     return;
                 }
-                Err(StoreError::Data { source, .. }) if items.len() > 1 => {
-                    tracing::warn!(error = %source, "the database refuses data; each command alone");
+                Err(error) if error.is_deterministic() && items.len() > 1 => {
+                    tracing::warn!(%error, "commands cannot be decided together; each alone");
                     for item in items {
                         Box::pin(self.alone(vec![item], clock)).await;
                     }
@@ -243,6 +260,13 @@ impl<S: Store, L: Locks, R: Reference> BatchRunner<S, L, R> {
                     tracing::error!(error = %source, "the database refuses a command's data");
                     for item in items {
                         item.answer(Err(CommandError::Refused(Refusal::OutOfRange)));
+                    }
+                    return;
+                }
+                Err(error @ StoreError::Corrupt { .. }) => {
+                    tracing::error!(%error, "a command meets a row that is not valid");
+                    for item in items {
+                        item.give_up();
                     }
                     return;
                 }
@@ -267,7 +291,14 @@ impl<S: Store, L: Locks, R: Reference> BatchRunner<S, L, R> {
         tx.lock(&accounts, LockMode::Wait).await?;
         let snapshot = tx.load(&wants(items)).await?;
         let mut books = Books::open(snapshot, self.policy.charges, now);
-        let answers = items.iter().map(|item| self.decide_one(&item.command, &mut books, now)).collect();
+        let answers = items
+            .iter()
+            .map(|item| match self.decide_one(&item.command, &mut books, now) {
+                // The end of an order whose cancel may have been committed is that cancel's success.
+                Err(CommandError::Refused(Refusal::NotCancelable { .. })) if item.maybe_committed => Ok(Done::Nothing),
+                answer => answer,
+            })
+            .collect();
         let plans = books.close();
         tx.write(&plans, now).await?;
         tx.commit(&plans, now).await?;

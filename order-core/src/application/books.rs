@@ -4,13 +4,14 @@
 use super::command::{CommandError, Deposit, PlaceOrder, Placed};
 use super::store::{Plan, Snapshot, StoredRefusal, Transition};
 use crate::domain::account::{Account, Moved, Posting};
-use crate::domain::asset::Asset;
+use crate::domain::facts::Submit;
 use crate::domain::hold::Charges;
 use crate::domain::journal::{Cause, Ledger};
 use crate::domain::order::Order;
 use crate::domain::place::{self, CancelDecision, NewOrder, PlaceContext};
 use crate::domain::refusal::Refusal;
 use crate::domain::reply::{self, Consequences, FactContext};
+use crate::domain::status::Status;
 use contracts::event::{BrokerEvent, GatewayEvent, OrdersEvent};
 use contracts::money::MoneyError;
 use contracts::{AccountId, BrokerKey, ClientOrderId, EventId, OrderId, Symbol};
@@ -201,7 +202,8 @@ impl Books {
         Ok(())
     }
 
-    /// Releases a reserved order into its session, or ends it when it may not trade any more.
+    /// Releases a reserved order into its session, or ends it when it may not trade any more. It
+    /// stays reserved while there is no price to hold by, and while its account is parked.
     ///
     /// # Errors
     /// [`CommandError::Refused`] when there is no such order.
@@ -209,24 +211,25 @@ impl Books {
         &mut self,
         account_id: AccountId,
         order_id: OrderId,
-        asset: Option<&Asset>,
+        context: &PlaceContext<'_>,
     ) -> Result<(), CommandError> {
         let found = self.order(order_id).filter(|order| order.account_id == account_id).cloned();
         let mut order = found.ok_or(Refusal::OrderNotFound(order_id))?;
         let mut account = self.account(account_id).ok_or(CommandError::AccountNotFound)?.clone();
         let from = order.status();
-        if from != crate::domain::status::Status::Reserved {
+        if from != Status::Reserved || self.snapshot.parked.contains(&account_id) {
             return Ok(());
         }
         let cause = Cause { kind: "order.released", id: order_id.as_uuid() };
         let mut lines = Vec::new();
-        match place::release(&account, &mut order, asset, self.now) {
+        match place::release(&mut account, &mut order, context, &mut lines) {
             Ok(()) => {
                 let event = submit_event(&order);
                 self.plan(&account).events.push(event);
             }
+            Err(refusal) if refusal.is_passing() => return Ok(()),
             Err(refusal) => {
-                order.facts.raise_submit(crate::domain::facts::Submit::Refused);
+                order.facts.raise_submit(Submit::Refused);
                 order.reason = Some(refusal.to_string());
                 reply::settle_hold(&mut account, &mut order, &self.charges, cause, &mut lines)
                     .map_err(Refusal::from)?;
@@ -336,7 +339,7 @@ impl Books {
         &mut self,
         account: Account,
         order: Order,
-        from: crate::domain::status::Status,
+        from: Status,
         cause: Cause,
         lines: Vec<crate::domain::journal::Line>,
     ) {

@@ -114,7 +114,7 @@ impl<S: Store> FactApplier<S> {
     /// [`StoreError`] when the infrastructure failed: the same slice is tried again for ever.
     pub async fn apply(&self, slice: &FactSlice, now: OffsetDateTime) -> Result<SliceResult, StoreError> {
         match self.apply_once(slice, now, false).await {
-            Err(StoreError::Data { .. }) => {}
+            Err(error) if error.is_deterministic() => {}
             other => return other,
         }
         let mut at = slice.after;
@@ -126,8 +126,8 @@ impl<S: Store> FactApplier<S> {
                 events: vec![event.clone()],
             };
             let result = match self.apply_once(&single, now, false).await {
-                Err(StoreError::Data { source, .. }) => {
-                    tracing::error!(event.id = %event.id, error = %source, "the database refuses an event");
+                Err(error) if error.is_deterministic() => {
+                    tracing::error!(event.id = %event.id, %error, "an event cannot take effect");
                     self.apply_once(&single, now, true).await?
                 }
                 other => other?,
@@ -146,15 +146,8 @@ impl<S: Store> FactApplier<S> {
             return Ok(SliceResult::Moved);
         }
         let facts: Vec<Fact> = slice.events.iter().cloned().map(Fact::new).collect();
-        let outcome = if park {
-            let deferred = facts
-                .into_iter()
-                .map(|fact| fact.waits(DeferReason::Poison, "the database refused its data"))
-                .collect();
-            Outcome { deferred, ..Outcome::default() }
-        } else {
-            self.work(&mut tx, facts, now, true).await?
-        };
+        let outcome =
+            if park { self.park(&mut tx, facts).await? } else { self.work(&mut tx, facts, now, true).await? };
         tx.write(&outcome.plans, now).await?;
         tx.keep_orphans(&outcome.orphans, now).await?;
         tx.defer(&outcome.deferred, now).await?;
@@ -164,35 +157,72 @@ impl<S: Store> FactApplier<S> {
         Ok(SliceResult::Applied(slice.end()))
     }
 
-    /// Tries waiting events of some partitions again. Answers how many took effect.
+    /// Parks events together with the account that they are of, as far as that can be found.
+    async fn park(&self, tx: &mut S::Tx, facts: Vec<Fact>) -> Result<Outcome, StoreError> {
+        let orders: BTreeSet<OrderId> = facts.iter().filter_map(|fact| fact.order_id).collect();
+        let owners = tx.owners(&orders).await?;
+        let detail = "the database refused its data";
+        let deferred = facts.into_iter().map(|mut fact| {
+            let owner = fact.order_id.and_then(|order| owners.get(&order));
+            fact.account_id = owner.map(|(account, _)| *account).or(fact.account_id);
+            fact.waits(DeferReason::Poison, detail)
+        });
+        Ok(Outcome { deferred: deferred.collect(), ..Outcome::default() })
+    }
+
+    /// Tries waiting events of some partitions again. Answers whether there may be more that can
+    /// take effect now.
     ///
     /// # Errors
     /// [`StoreError`] when the infrastructure failed.
-    pub async fn redrive(&self, partitions: &[Partition], now: OffsetDateTime) -> Result<usize, StoreError> {
+    pub async fn redrive(&self, partitions: &[Partition], now: OffsetDateTime) -> Result<bool, StoreError> {
+        match self.redrive_some(partitions, REDRIVE_LEN_MAX, now, false).await {
+            Err(error) if error.is_deterministic() => {}
+            other => return other,
+        }
+        // One of them spoils the others: the oldest alone, and if it is that one, it is parked.
+        match self.redrive_some(partitions, 1, now, false).await {
+            Err(error) if error.is_deterministic() => {
+                tracing::error!(%error, "a waiting event cannot take effect");
+                self.redrive_some(partitions, 1, now, true).await
+            }
+            other => other,
+        }
+    }
+
+    async fn redrive_some(
+        &self,
+        partitions: &[Partition],
+        limit: i64,
+        now: OffsetDateTime,
+        park: bool,
+    ) -> Result<bool, StoreError> {
         let mut tx = self.store.begin().await?;
-        let envelopes = tx.take_deferred(partitions, REDRIVE_LEN_MAX).await?;
+        let envelopes = tx.take_deferred(partitions, limit).await?;
         if envelopes.is_empty() {
-            return Ok(0);
+            return Ok(false);
         }
         let key = |e: &Envelope| (e.producer, e.partition, e.seq);
-        let all: Vec<_> = envelopes.iter().map(key).collect();
+        let taken: BTreeSet<_> = envelopes.iter().map(key).collect();
         let facts = envelopes.into_iter().map(Fact::new).collect();
-        let outcome = self.work(&mut tx, facts, now, false).await?;
-        let still: BTreeSet<_> = outcome
+        let outcome =
+            if park { self.park(&mut tx, facts).await? } else { self.work(&mut tx, facts, now, false).await? };
+        let waits: BTreeSet<_> = outcome.deferred.iter().map(|event| key(&event.envelope)).collect();
+        let done: Vec<_> = taken.difference(&waits).copied().collect();
+        // Those that were waiting and still do stay as they are. What is new here is parked, or was
+        // an orphan until now, and must not be lost when its account is busy.
+        let new: Vec<Deferred> = outcome
             .deferred
-            .iter()
-            .filter(|event| event.reason != DeferReason::Poison)
-            .map(|event| key(&event.envelope))
+            .into_iter()
+            .filter(|event| event.reason == DeferReason::Poison || !taken.contains(&key(&event.envelope)))
             .collect();
-        let done: Vec<_> = all.into_iter().filter(|key| !still.contains(key)).collect();
-        let poison: Vec<_> = outcome.deferred.into_iter().filter(|event| event.reason == DeferReason::Poison).collect();
         tx.write(&outcome.plans, now).await?;
         tx.clear_deferred(&done).await?;
         tx.keep_orphans(&outcome.orphans, now).await?;
-        tx.defer(&poison, now).await?;
+        tx.defer(&new, now).await?;
         tx.commit(&outcome.plans, now).await?;
-        count(&poison, 0);
-        Ok(done.len() - poison.len())
+        count(&new, 0);
+        Ok(!done.is_empty() && i64::try_from(taken.len()).is_ok_and(|len| len >= limit))
     }
 
     async fn work(

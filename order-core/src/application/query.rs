@@ -102,7 +102,7 @@ pub struct ApiKey {
     pub secret_sha256: [u8; 32],
 }
 
-/// How many orders of an account (or of all) are in each status, for health and metrics.
+/// How many open orders are in each status, for health and metrics.
 pub type StatusCounts = Vec<(String, i64)>;
 
 /// The reads that the API and the operators need.
@@ -124,7 +124,7 @@ pub trait Queries: Send + Sync + 'static {
     async fn api_key(&self, key_id: &str) -> Result<Option<ApiKey>, QueryError>;
     /// Every asset, by symbol.
     async fn assets(&self) -> Result<Vec<Asset>, QueryError>;
-    /// How many orders are in each status.
+    /// How many open orders are in each status.
     async fn status_counts(&self) -> Result<StatusCounts, QueryError>;
 }
 

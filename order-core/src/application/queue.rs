@@ -39,6 +39,15 @@ impl Command {
         }
     }
 
+    /// The reserved order that it releases, if it does.
+    #[must_use]
+    pub const fn released(&self) -> Option<OrderId> {
+        match self {
+            Self::Release(_, order) => Some(*order),
+            Self::Place(_) | Self::Cancel(..) | Self::Deposit(_) => None,
+        }
+    }
+
     /// What to name when the outcome is unknown.
     #[must_use]
     pub fn unknown(&self) -> CommandError {

@@ -13,6 +13,8 @@ const CLOCK_SKEW_MAX: Duration = Duration::seconds(5);
 
 /// What deciding an order needs to know of the market. Answers at once, from memory.
 pub trait Reference: Send + Sync + 'static {
+    /// Whether any list of assets is here. Without one nothing can be said about a symbol.
+    fn is_loaded(&self) -> bool;
     /// The listed asset of a symbol.
     fn asset(&self, symbol: &Symbol) -> Option<Asset>;
     /// The last known price of a symbol, of whatever age.
@@ -120,6 +122,10 @@ impl ReferenceData {
 }
 
 impl Reference for ReferenceData {
+    fn is_loaded(&self) -> bool {
+        !self.assets().is_empty()
+    }
+
     fn asset(&self, symbol: &Symbol) -> Option<Asset> {
         self.assets().get(symbol).cloned()
     }

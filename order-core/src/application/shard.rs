@@ -6,7 +6,7 @@ use super::facts::FactApplier;
 use super::queue::{Command, Item, ShardHandle, SliceItem};
 use super::reference::Reference;
 use super::store::{Locks, Store, StoreError};
-use contracts::{AccountId, Partition};
+use contracts::{AccountId, OrderId, Partition};
 use std::collections::{BTreeSet, VecDeque};
 use std::future::Future;
 use std::sync::Arc;
@@ -20,8 +20,11 @@ use tokio::time::Instant;
 /// bounds a transaction.
 const RELEASE_LEN_MAX: i64 = 200;
 
+/// Most rounds of waiting events in one tick.
+const REDRIVE_ROUNDS_MAX: usize = 20;
+
 /// Most accounts of one worker that are in a transaction of their own at once.
-const ALONE_MAX: usize = 2;
+pub const ALONE_MAX: usize = 2;
 
 /// Sizes and times of a worker.
 #[derive(Debug, Clone, Copy)]
@@ -95,6 +98,11 @@ where
             while let Some(ended) = self.alone.try_join_next() {
                 self.attach(ended.ok());
             }
+            // A busy worker looks after what waits, too.
+            if !stopping && Instant::now() >= next_tick {
+                self.on_tick().await;
+                next_tick = Instant::now() + self.config.tick;
+            }
             // Facts first, but never so that commands starve: one slice, then one batch.
             let slice = self.slices.try_recv().ok();
             let worked = slice.is_some();
@@ -104,11 +112,6 @@ where
             let batch = self.take_batch();
             if !batch.is_empty() {
                 self.run_batch(batch).await;
-                // A busy worker looks after what waits, too.
-                if Instant::now() >= next_tick {
-                    self.on_tick().await;
-                    next_tick = Instant::now() + self.config.tick;
-                }
                 continue;
             }
             if worked {
@@ -133,10 +136,7 @@ where
                     Some(item) => self.again.extend(item.claim().then_some(item)),
                     None => return,
                 },
-                () = tokio::time::sleep_until(next_tick), if !stopping => {
-                    self.on_tick().await;
-                    next_tick = Instant::now() + self.config.tick;
-                }
+                () = tokio::time::sleep_until(next_tick), if !stopping => {}
             }
         }
     }
@@ -146,7 +146,7 @@ where
         for item in std::mem::take(&mut self.again) {
             self.sort_in(item, &mut batch);
         }
-        while batch.len() < self.config.batch_len_max && self.held_back.len() < self.config.queue_len_max {
+        while batch.len() < self.config.batch_len_max {
             match self.commands.try_recv() {
                 Ok(item) if item.claim() => self.sort_in(item, &mut batch),
                 Ok(_) => {}
@@ -157,10 +157,13 @@ where
     }
 
     fn sort_in(&mut self, item: Item, batch: &mut Vec<Item>) {
-        if self.detached.contains(&item.command.account_id()) {
+        if !self.detached.contains(&item.command.account_id()) {
+            batch.push(item);
+        } else if self.held_back.len() < self.config.queue_len_max {
             self.held_back.push(item);
         } else {
-            batch.push(item);
+            // Only commands of accounts that somebody else holds are here; the others go on.
+            item.give_up();
         }
     }
 
@@ -214,20 +217,39 @@ where
     }
 
     async fn on_tick(&mut self) {
-        if let Err(error) = self.facts.redrive(&self.partitions, (self.clock)()).await {
-            warn("try waiting events again", &error);
-        }
-        if !self.runner.is_open((self.clock)()) {
-            return;
-        }
-        match self.runner.store.reserved(&self.partitions, RELEASE_LEN_MAX).await {
-            Ok(orders) => {
-                let released =
-                    orders.into_iter().map(|(order, account)| Item::internal(Command::Release(account, order)));
-                self.again.extend(released.filter(Item::claim));
+        for _ in 0..REDRIVE_ROUNDS_MAX {
+            match self.facts.redrive(&self.partitions, (self.clock)()).await {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => {
+                    warn("try waiting events again", &error);
+                    break;
+                }
             }
-            Err(error) => warn("read reserved orders", &error),
         }
+        if self.runner.is_open((self.clock)()) {
+            self.release_reserved().await;
+        }
+    }
+
+    async fn release_reserved(&mut self) {
+        let orders = match self.runner.store.reserved(&self.partitions, RELEASE_LEN_MAX).await {
+            Ok(orders) => orders,
+            Err(error) => return warn("read reserved orders", &error),
+        };
+        let waiting: BTreeSet<OrderId> = self
+            .again
+            .iter()
+            .chain(&self.held_back)
+            .chain(self.waiting.iter().flat_map(|(_, items)| items))
+            .filter_map(|item| item.command.released())
+            .collect();
+        let released = orders.into_iter().filter(|(order, account)| {
+            // An account that is at work alone may be releasing this very order.
+            !waiting.contains(order) && !self.detached.contains(account)
+        });
+        let items = released.map(|(order, account)| Item::internal(Command::Release(account, order)));
+        self.again.extend(items.filter(Item::claim));
     }
 }
 

@@ -36,6 +36,15 @@ pub enum StoreError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A stored row is not valid. Nothing was committed; the same rows will fail again, so whoever
+    /// meets it is taken apart until the one row stands alone.
+    #[error("a stored row is not valid in {what}: {detail}")]
+    Corrupt {
+        /// Which step.
+        what: &'static str,
+        /// What is wrong with it.
+        detail: String,
+    },
     /// The commit was sent and not confirmed: it may or may not have happened.
     #[error("the commit was not confirmed")]
     CommitUnknown {
@@ -43,6 +52,14 @@ pub enum StoreError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+}
+
+impl StoreError {
+    /// Whether the same work will fail the same way again, whatever the infrastructure does.
+    #[must_use]
+    pub const fn is_deterministic(&self) -> bool {
+        matches!(self, Self::Data { .. } | Self::Corrupt { .. })
+    }
 }
 
 /// What a batch needs to read.
@@ -313,7 +330,7 @@ pub trait Store: Send + Sync + 'static {
     fn begin(&self) -> impl Future<Output = Result<Self::Tx, StoreError>> + Send;
     /// Reads outside any transaction.
     fn load(&self, wants: &Wants) -> impl Future<Output = Result<Snapshot, StoreError>> + Send;
-    /// Reserved orders of some partitions, oldest first.
+    /// Reserved orders of some partitions, oldest first, without those of parked accounts.
     fn reserved(
         &self,
         partitions: &[Partition],

@@ -76,22 +76,32 @@ pub struct Executed {
 
 /// Adds the ledger up. A set function: the order of the rows does not matter, nor do repeats.
 ///
+/// An execution and its corrections are one chain. What was ever executed is the largest figure of
+/// the chain, since neither a bust nor a correction downward gives leaves back; what counts is its
+/// last figure, and nothing when any of the chain was busted.
+///
 /// # Errors
 /// [`MoneyError::OutOfRange`] when the sum leaves the range of amounts.
-pub fn add_up<'a>(rows: impl Iterator<Item = &'a Execution> + Clone) -> Result<Executed, MoneyError> {
-    let by_id: BTreeMap<&ExecutionId, &Execution> =
-        rows.clone().filter(|row| row.figures().is_some()).map(|row| (&row.execution_id, row)).collect();
-    let replaced: BTreeSet<&ExecutionId> = by_id.values().filter_map(|row| row.previous()).collect();
-    let busted: BTreeSet<&ExecutionId> =
-        rows.filter(|row| row.figures().is_none()).filter_map(Execution::previous).collect();
-    let mut sum = Executed::default();
-    for (id, row) in &by_id {
-        let Some((quantity, price)) = row.figures() else { continue };
-        if replaced.contains(id) {
-            continue;
+pub fn add_up<'a>(rows: impl Iterator<Item = &'a Execution>) -> Result<Executed, MoneyError> {
+    let rows: BTreeMap<EventId, &Execution> = rows.map(|row| (row.event_id, row)).collect();
+    let roots = Roots::of(rows.values().copied());
+    let mut chains: BTreeMap<&ExecutionId, Vec<&Execution>> = BTreeMap::new();
+    let mut busted: BTreeSet<&ExecutionId> = BTreeSet::new();
+    for row in rows.values().copied() {
+        match (&row.kind, row.previous()) {
+            (ExecutionKind::Bust { .. }, Some(previous)) => {
+                busted.insert(roots.root(previous));
+            }
+            _ => chains.entry(roots.root(&row.execution_id)).or_default().push(row),
         }
-        sum.gross_quantity = bounded(sum.gross_quantity + quantity.value())?;
-        if !chain_is_busted(row, &by_id, &busted) {
+    }
+    let mut sum = Executed::default();
+    for (root, chain) in chains {
+        let figures = || chain.iter().filter_map(|row| row.figures());
+        let most = figures().map(|(quantity, _)| quantity.value()).max().unwrap_or_default();
+        sum.gross_quantity = bounded(sum.gross_quantity + most)?;
+        let Some((quantity, price)) = last(&chain).and_then(Execution::figures) else { continue };
+        if !busted.contains(root) {
             sum.net_quantity = bounded(sum.net_quantity + quantity.value())?;
             sum.net_notional = contracts::money::add(sum.net_notional, price.times(quantity.value())?)?;
         }
@@ -99,24 +109,45 @@ pub fn add_up<'a>(rows: impl Iterator<Item = &'a Execution> + Clone) -> Result<E
     Ok(sum)
 }
 
-/// A bust of any figure of a corrected execution voids the execution. Bounded by the number of
-/// rows, so that a ring of corrections cannot hold us up.
-fn chain_is_busted(
-    row: &Execution,
-    by_id: &BTreeMap<&ExecutionId, &Execution>,
-    busted: &BTreeSet<&ExecutionId>,
-) -> bool {
-    let mut id = &row.execution_id;
-    for _ in 0..=by_id.len() {
-        if busted.contains(id) {
-            return true;
-        }
-        match by_id.get(id).and_then(|row| row.previous()) {
-            Some(previous) => id = previous,
-            None => return false,
-        }
+/// The row of a chain that no other corrects. Of several (two corrections of one row, or a ring) the
+/// latest by the broker's clock.
+fn last<'a>(chain: &[&'a Execution]) -> Option<&'a Execution> {
+    let is_corrected = |row: &Execution| {
+        chain.iter().any(|other| {
+            let same_id = other.execution_id == row.execution_id;
+            other.event_id != row.event_id
+                && other.previous() == Some(&row.execution_id)
+                // A correction may carry the id of what it corrects; it does not correct itself.
+                && !(same_id && row.previous().is_some())
+        })
+    };
+    let key = |row: &&&Execution| (row.at, row.event_id);
+    chain.iter().filter(|row| !is_corrected(row)).max_by_key(key).or_else(|| chain.iter().max_by_key(key)).copied()
+}
+
+/// Which execution each correction goes back to.
+struct Roots<'a>(BTreeMap<&'a ExecutionId, &'a ExecutionId>);
+
+impl<'a> Roots<'a> {
+    fn of(rows: impl Iterator<Item = &'a Execution>) -> Self {
+        let corrections = rows.filter(|row| row.figures().is_some());
+        let links = corrections.filter_map(|row| Some((&row.execution_id, row.previous()?)));
+        Self(links.filter(|(id, previous)| id != previous).collect())
     }
-    false
+
+    /// Bounded by the number of links, so that a ring of corrections cannot hold us up; a ring's
+    /// root is its smallest id.
+    fn root(&self, id: &'a ExecutionId) -> &'a ExecutionId {
+        let (mut at, mut smallest) = (id, id);
+        for _ in 0..=self.0.len() {
+            match self.0.get(at) {
+                Some(previous) => at = previous,
+                None => return at,
+            }
+            smallest = smallest.min(at);
+        }
+        smallest
+    }
 }
 
 #[cfg(test)]
@@ -166,7 +197,8 @@ pub(crate) mod tests {
     fn a_correction_of_an_unseen_fill_counts_once_when_the_fill_arrives() {
         let (f, c) = (fill("e1", "10", "5"), correct("c1", "e1", "8", "6"));
         let early = add_up([&c].into_iter()).unwrap();
-        assert_eq!(early, add_up([&f, &c].into_iter()).unwrap());
+        let both = add_up([&f, &c].into_iter()).unwrap();
+        assert_eq!((early.net_quantity, early.net_notional), (both.net_quantity, both.net_notional));
         assert_eq!(early.net_notional, Decimal::from(48));
     }
 
@@ -183,8 +215,25 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_ring_of_corrections_ends() {
+    fn a_ring_of_corrections_ends_and_counts_once() {
         let rows = [correct("c1", "c2", "1", "1"), correct("c2", "c1", "1", "1")];
-        assert_eq!(add_up(rows.iter()).unwrap(), Executed::default());
+        assert_eq!(add_up(rows.iter()).unwrap().net_quantity, Decimal::ONE);
+    }
+
+    #[test]
+    fn a_correction_downward_gives_no_leaves_back() {
+        let rows = [fill("e1", "10", "5"), correct("c1", "e1", "8", "5")];
+        let sum = add_up(rows.iter()).unwrap();
+        assert_eq!((sum.gross_quantity, sum.net_quantity), (Decimal::TEN, Decimal::from(8)));
+    }
+
+    #[test]
+    fn a_correction_under_the_same_id_replaces_the_fill_and_never_erases_it() {
+        let f = fill("e1", "10", "5");
+        let mut c = correct("e1", "e1", "8", "5");
+        c.event_id = EventId::new(Uuid::from_u128(77));
+        for rows in [vec![&f, &c], vec![&c, &f], vec![&c]] {
+            assert_eq!(add_up(rows.into_iter()).unwrap().net_quantity, Decimal::from(8));
+        }
     }
 }

@@ -103,14 +103,9 @@ fn broker_log(fills: Vec<(u64, u64)>, bust: bool, correct: bool, end: u8) -> Vec
         let fact = BrokerFact::Bust { execution_id, previous_execution_id: first };
         facts.push(broker_event(fact, Some(cumulative)));
     }
-    let gross = if correct && !fills.is_empty() {
-        cumulative - Decimal::new(i64::try_from(fills[0].0).unwrap(), 3) + Decimal::new(5, 1)
-    } else {
-        cumulative
-    };
     match end {
-        0 => facts.push(broker_event(BrokerFact::Canceled, Some(gross))),
-        1 => facts.push(broker_event(BrokerFact::Expired, Some(gross))),
+        0 => facts.push(broker_event(BrokerFact::Canceled, Some(cumulative))),
+        1 => facts.push(broker_event(BrokerFact::Expired, Some(cumulative))),
         _ => {}
     }
     facts.into_iter().map(Step::Broker).collect()

@@ -197,19 +197,21 @@ pub fn cancel(
     }
 }
 
-/// Releases a reserved order into its session: what it holds is checked again.
+/// Releases a reserved order into its session. Everything is checked again: the asset, the account,
+/// and for a market order the price, since what it would cost may have moved while it waited; its
+/// hold is made anew at the price of now.
 ///
 /// # Errors
-/// [`Refusal`] when the account is restricted by now or the asset no longer trades; the caller ends
-/// the order then.
+/// [`Refusal`]: passing while there is no fresh price; otherwise the caller ends the order. Nothing
+/// is changed then.
 pub fn release(
-    account: &Account,
+    account: &mut Account,
     order: &mut Order,
-    asset: Option<&Asset>,
-    now: OffsetDateTime,
+    context: &PlaceContext<'_>,
+    lines: &mut Vec<Line>,
 ) -> Result<(), Refusal> {
     let symbol = order.terms.symbol();
-    match asset {
+    match context.asset {
         None => return Err(Refusal::UnknownAsset(symbol.clone())),
         Some(asset) if !asset.tradable => return Err(Refusal::NotTradable(symbol.clone())),
         Some(_) => {}
@@ -217,8 +219,18 @@ pub fn release(
     if let Some(reason) = account.restriction() {
         return Err(Refusal::Restricted(reason));
     }
-    order.facts.raise_submit(Submit::Queued);
-    order.touch(now);
+    let released = Order { hold_price: hold_price(&order.terms, context)?, ..order.clone() };
+    let hold = required(&released, &context.charges)?;
+    let missing = hold.cash - order.hold.cash;
+    if missing > account.cash.available {
+        return Err(Refusal::InsufficientBuyingPower { available: account.cash.available, required: missing });
+    }
+    let cause = Cause { kind: "order.released", id: order.id.as_uuid() };
+    let mut released = released;
+    super::reply::settle_hold(account, &mut released, &context.charges, cause, lines)?;
+    released.facts.raise_submit(Submit::Queued);
+    released.touch(context.now);
+    *order = released;
     Ok(())
 }
 
@@ -310,6 +322,24 @@ pub(crate) mod tests {
         let decision = cancel(&mut a, &mut order, &charges(), c.now, &mut lines).unwrap();
         assert_eq!((decision, order.status()), (CancelDecision::CanceledHere, Status::Canceled));
         assert_eq!(a.cash.held, Decimal::ZERO);
+    }
+
+    #[test]
+    fn a_market_order_that_waited_holds_by_the_price_of_its_release_or_ends() {
+        let (asset, mut lines) = (asset(), Vec::new());
+        let closed = PlaceContext { open: false, ..context(&asset) };
+        let dearer = ReferencePrice { price: Price::parse("150").unwrap(), at: closed.now };
+        let at_open = PlaceContext { reference: Some(dearer), ..context(&asset) };
+        let mut rich = account(10_000);
+        let mut order = place(&mut rich, order_for(Side::Buy, "10", None), &closed, &mut lines).unwrap();
+        release(&mut rich, &mut order, &at_open, &mut lines).unwrap();
+        assert_eq!((order.hold.cash, rich.cash.held), (Decimal::new(157_658, 2), Decimal::new(157_658, 2)));
+        let mut poor = account(1100);
+        let mut order = place(&mut poor, order_for(Side::Buy, "10", None), &closed, &mut lines).unwrap();
+        let before = (poor.clone(), order.clone());
+        let refused = release(&mut poor, &mut order, &at_open, &mut lines);
+        assert!(matches!(refused, Err(Refusal::InsufficientBuyingPower { .. })), "{refused:?}");
+        assert_eq!((poor, order), before);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use crate::adapters::db::PgStore;
 use crate::adapters::locks::RedisLocks;
 use crate::application::batch::BatchRunner;
+use crate::application::bounded::Bounded;
 use crate::application::facts::FactApplier;
 use crate::application::queue::Shards;
 use crate::application::reference::ReferenceData;
@@ -29,7 +30,7 @@ pub(super) fn start(
     end: &CancellationToken,
     tasks: &mut JoinSet<()>,
 ) -> Shards {
-    let store = Arc::new(store.clone());
+    let store = Arc::new(Bounded::new(store.clone(), settings.database_wait_max()));
     let locks = Arc::new(RedisLocks(locks.clone()));
     let mut handles = Vec::new();
     for shard in 0..settings.worker.shards {

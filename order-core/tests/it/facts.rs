@@ -3,8 +3,10 @@
 use crate::world::{Flow, World, acknowledged, broker_event, fill, in_doubt, limit, place, sent};
 use contracts::event::{BrokerFact, GatewayEvent, Producer};
 use contracts::{ExecutionId, Partition, Side};
+use order_core::application::audit::Audit;
 use order_core::application::command::{CommandError, Commands};
 use order_core::application::facts::SliceResult;
+use order_core::application::parked::Parked;
 use order_core::application::query::Queries;
 use order_core::application::store::{LockMode, Store, Transaction};
 use order_core::domain::refusal::Refusal;
@@ -151,7 +153,8 @@ async fn a_poison_event_parks_its_account_and_holds_up_nobody_else() {
     assert!(matches!(refused, Err(CommandError::Refused(Refusal::Restricted(_)))), "{refused:?}");
     world.shards.cancel(account, order.id).await.unwrap();
     place(&world.shards, other, "c-1", limit(Side::Buy, "1", "10")).await.unwrap();
-    world.audit().await;
+    let violations = world.store.audit().await.unwrap();
+    assert!(matches!(violations.as_slice(), [one] if one.invariant == "nothing_is_parked"), "{violations:?}");
 }
 
 #[tokio::test]
@@ -204,5 +207,56 @@ async fn fills_and_orders_of_one_account_at_once_neither_deadlock_nor_lose_anyth
     assert!(settled.await);
     let cash = world.cash(account).await;
     assert_eq!((cash.available, cash.held), (Decimal::from(99_200), Decimal::from(400)));
+    world.audit().await;
+}
+
+#[tokio::test]
+async fn a_fill_that_the_database_refuses_parks_its_account_and_counts_once_after_a_retry() {
+    let world = World::new().await;
+    let account = world.account("1000").await;
+    let order = place(&world.shards, account, "c-1", limit(Side::Buy, "20", "10")).await.unwrap().order;
+    let run = |sql: &'static str| {
+        let pool = world.database.pool.clone();
+        async move { sqlx::query(sql).execute(&pool).await.unwrap() }
+    };
+    run("alter table executions add constraint no_thirteen check (quantity <> 13)").await;
+    let bad = broker_event(Some(order.id), "b-1", "13", fill("e1", "13", "10"));
+    let good = broker_event(Some(order.id), "b-1", "20", fill("e2", "7", "10"));
+    world.broker(account, &[bad, good]).await;
+    let parked = world.store.parked(10).await.unwrap();
+    assert_eq!((parked.len(), parked[0].account_id, parked[0].behind), (1, Some(account.as_uuid()), 1));
+    let refused = place(&world.shards, account, "c-2", limit(Side::Buy, "1", "10")).await;
+    assert!(matches!(refused, Err(CommandError::Refused(Refusal::Restricted(_)))), "{refused:?}");
+    run("alter table executions drop constraint no_thirteen").await;
+    let partition = Partition::of_account(account);
+    assert!(world.store.retry(&parked[0].producer, partition, parked[0].seq).await.unwrap());
+    let settled = eventually(Duration::from_secs(10), || async {
+        world.order(account, order.id).await.status() == Status::Filled
+    });
+    assert!(settled.await);
+    assert_eq!(world.count("select count(*) from deferred").await, 0);
+    world.audit().await;
+}
+
+#[tokio::test]
+async fn a_correction_downward_after_the_end_opens_nothing() {
+    let world = World::new().await;
+    let account = world.account("1000").await;
+    let order = place(&world.shards, account, "c-1", limit(Side::Buy, "20", "10")).await.unwrap().order;
+    let correct = BrokerFact::Correct {
+        execution_id: ExecutionId::new("x1").unwrap(),
+        previous_execution_id: ExecutionId::new("e1").unwrap(),
+        quantity: contracts::Quantity::parse("8").unwrap(),
+        price: contracts::Price::parse("10").unwrap(),
+    };
+    let events = [
+        broker_event(Some(order.id), "b-1", "10", fill("e1", "10", "10")),
+        broker_event(Some(order.id), "b-1", "10", BrokerFact::Canceled),
+        broker_event(Some(order.id), "b-1", "8", correct),
+    ];
+    world.broker(account, &events).await;
+    assert_eq!(world.order(account, order.id).await.status(), Status::Canceled);
+    let cash = world.cash(account).await;
+    assert_eq!((cash.available, cash.held), (Decimal::from(920), Decimal::ZERO));
     world.audit().await;
 }

@@ -50,6 +50,9 @@ impl Locks for NoLocks {
 pub(crate) struct OneShare;
 
 impl Reference for OneShare {
+    fn is_loaded(&self) -> bool {
+        true
+    }
     fn asset(&self, symbol: &Symbol) -> Option<Asset> {
         (symbol.as_str() == "AAPL").then(|| Asset {
             id: Uuid::from_u128(7),

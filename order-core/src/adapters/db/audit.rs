@@ -25,6 +25,7 @@ impl Audit for PgStore {
         found.extend(list("held_is_what_orders_hold", holds(&mut tx).await?));
         found.extend(list("order_executed_is_ledger_sum", executed(&mut tx).await?));
         found.extend(list("doubt_ends_by_evidence", doubts(&mut tx).await?));
+        found.extend(list("nothing_is_parked", parked(&mut tx).await?));
         found.extend(list("log_is_gapless", log(&mut tx).await?));
         Ok(found)
     }
@@ -126,6 +127,19 @@ async fn doubts(conn: &mut PgConnection) -> Result<Vec<String>, QueryError> {
         from order_transitions
         where from_status = 'in_doubt' and cause !~ '^(gateway|broker)\.'
         limit 100
+        "#
+    )
+    .fetch_all(conn)
+    .await
+    .map_err(failed)
+}
+
+/// A parked event is one that a customer's account lacks.
+async fn parked(conn: &mut PgConnection) -> Result<Vec<String>, QueryError> {
+    sqlx::query_scalar!(
+        r#"
+        select format('%s/%s/%s of account %s: %s', producer, partition, seq, account_id, detail) as "detail!"
+        from deferred where reason = 'poison' limit 100
         "#
     )
     .fetch_all(conn)

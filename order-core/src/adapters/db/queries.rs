@@ -1,15 +1,13 @@
 //! What the API reads.
 
-use super::PgStore;
 use super::rows::{OrderRow, PositionRow, account_status};
-use crate::application::query::{
-    AccountView, ApiKey, OrderFilter, OrderScope, PositionView, Queries, QueryError, StatusCounts,
-};
+use super::{PgStore, order_list};
+use crate::application::query::{AccountView, ApiKey, OrderFilter, PositionView, Queries, QueryError, StatusCounts};
 use crate::domain::account::Balance;
 use crate::domain::asset::Asset;
 use crate::domain::order::Order;
 use async_trait::async_trait;
-use contracts::{AccountId, ClientOrderId, Currency, OrderId, Side, Symbol};
+use contracts::{AccountId, ClientOrderId, Currency, OrderId, Symbol};
 use uuid::Uuid;
 
 fn failed(what: &'static str) -> impl FnOnce(sqlx::Error) -> QueryError {
@@ -72,44 +70,7 @@ impl Queries for PgStore {
     }
 
     async fn orders(&self, account: AccountId, filter: &OrderFilter) -> Result<Vec<Order>, QueryError> {
-        let closed = match filter.scope {
-            OrderScope::Open => Some(false),
-            OrderScope::Closed => Some(true),
-            OrderScope::All => None,
-        };
-        let symbols: Vec<String> = filter.symbols.iter().map(Symbol::to_string).collect();
-        let symbols = (!symbols.is_empty()).then_some(symbols);
-        let rows = sqlx::query_as!(
-            OrderRow,
-            "select id, account_id, client_order_id, symbol, asset_id, side, order_type, time_in_force, quantity,
-                    limit_price, hold_price, submit, manual, cancel_requests, cancels_refused, broker_end,
-                    broker_end_quantity, gross_quantity, net_quantity, net_notional, hold_cash, hold_shares, commission,
-                    broker, broker_order_id, reason, accepted_at, updated_at, cancel_requested_at, ended_at
-             from orders
-             where account_id = $1
-               and ($2::boolean is null or closed = $2)
-               and ($3::timestamptz is null or accepted_at > $3)
-               and ($4::timestamptz is null or accepted_at < $4)
-               and ($5::uuid is null or id < $5)
-               and ($6::uuid is null or id > $6)
-               and ($7::text[] is null or symbol = any($7))
-               and ($8::text is null or side = $8)
-             order by case when $9::boolean then id end asc, case when not $9::boolean then id end desc
-             limit $10",
-            account.as_uuid(),
-            closed,
-            filter.after,
-            filter.until,
-            filter.before_order_id.map(OrderId::as_uuid),
-            filter.after_order_id.map(OrderId::as_uuid),
-            symbols.as_deref(),
-            filter.side.map(Side::as_str),
-            filter.ascending,
-            filter.limit,
-        )
-        .fetch_all(&self.pool)
-        .await
-        .map_err(failed("read orders"))?;
+        let rows = order_list::read(self, account, filter).await.map_err(failed("read orders"))?;
         rows.into_iter().map(into_order).collect()
     }
 
@@ -204,10 +165,12 @@ impl Queries for PgStore {
     }
 
     async fn status_counts(&self) -> Result<StatusCounts, QueryError> {
-        let rows = sqlx::query!(r#"select status, count(*) as "count!" from orders group by status order by status"#)
-            .fetch_all(&self.pool)
-            .await
-            .map_err(failed("count orders"))?;
+        let rows = sqlx::query!(
+            r#"select status, count(*) as "count!" from orders where not closed group by status order by status"#
+        )
+        .fetch_all(&self.pool)
+        .await
+        .map_err(failed("count orders"))?;
         Ok(rows.into_iter().map(|row| (row.status, row.count)).collect())
     }
 }

@@ -49,7 +49,10 @@ impl Store for PgStore {
     async fn reserved(&self, partitions: &[Partition], limit: i64) -> Result<Vec<(OrderId, AccountId)>, StoreError> {
         let partitions: Vec<i16> = partitions.iter().map(|p| p.number()).collect();
         let rows = sqlx::query!(
-            "select id, account_id from orders where partition = any($1) and status = 'reserved' order by id limit $2",
+            "select o.id, o.account_id from orders o
+             where o.partition = any($1) and o.status = 'reserved'
+               and not exists (select 1 from deferred d where d.account_id = o.account_id and d.reason = 'poison')
+             order by o.id limit $2",
             &partitions,
             limit,
         )

@@ -44,7 +44,7 @@ async fn what_the_gateway_lists_is_traded_at_its_prices_and_outlives_it() {
     let (url, serving) = gateway(&list).await;
     let world = ApiWorld::beside(&url, "always", Arc::new(SystemClock)).await;
     let customer = world.customer("1000").await;
-    assert_eq!(customer.post(&market()).await.failed_with(), (422, 40_010_001));
+    assert_eq!(customer.post(&market()).await.failed_with(), (503, 50_310_000));
 
     let stale = OffsetDateTime::now_utc() - Duration::from_secs(3600);
     *list.lock().unwrap() = json!([{"id": "a row that cannot be read"}, row("TSLA", "200", stale)]);
