@@ -165,11 +165,23 @@ impl<S: Store, L: Locks, R: Reference> BatchRunner<S, L, R> {
         let wanted: BTreeMap<AccountId, i64> =
             plans.iter().filter_map(|plan| Some((plan.account.id, *versions.get(&plan.account.id)?))).collect();
         let mut tx = self.store.begin().await?;
-        let won = tx.winners(&wanted).await?;
-        let lost: BTreeSet<AccountId> = wanted.keys().filter(|id| !won.contains(id)).copied().collect();
-        let plans: Vec<Plan> = plans.into_iter().filter(|plan| won.contains(&plan.account.id)).collect();
-        if !plans.is_empty() {
+        let written = async {
+            let won = tx.winners(&wanted).await?;
+            let plans: Vec<Plan> = plans.into_iter().filter(|plan| won.contains(&plan.account.id)).collect();
             tx.write(&plans, now).await?;
+            Ok::<_, StoreError>((won, plans))
+        };
+        let (won, plans) = match written.await {
+            Ok(written) => written,
+            Err(error) => {
+                tx.rollback().await;
+                return Err(error);
+            }
+        };
+        let lost: BTreeSet<AccountId> = wanted.keys().filter(|id| !won.contains(id)).copied().collect();
+        if plans.is_empty() {
+            tx.rollback().await;
+        } else {
             tx.commit(&plans, now).await?;
         }
         Ok(lost)
@@ -288,7 +300,26 @@ impl<S: Store, L: Locks, R: Reference> BatchRunner<S, L, R> {
     async fn alone_once(&self, items: &[Item], now: OffsetDateTime) -> Result<Vec<Answer>, StoreError> {
         let accounts: BTreeSet<AccountId> = items.iter().map(|item| item.command.account_id()).collect();
         let mut tx = self.store.begin().await?;
-        tx.lock(&accounts, LockMode::Wait).await?;
+        match self.decide_locked(&mut tx, items, &accounts, now).await {
+            Ok((answers, plans)) => {
+                tx.commit(&plans, now).await?;
+                Ok(answers)
+            }
+            Err(error) => {
+                tx.rollback().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn decide_locked(
+        &self,
+        tx: &mut S::Tx,
+        items: &[Item],
+        accounts: &BTreeSet<AccountId>,
+        now: OffsetDateTime,
+    ) -> Result<(Vec<Answer>, Vec<Plan>), StoreError> {
+        tx.lock(accounts, LockMode::Wait).await?;
         let snapshot = tx.load(&wants(items)).await?;
         let mut books = Books::open(snapshot, self.policy.charges, now);
         let answers = items
@@ -301,8 +332,7 @@ impl<S: Store, L: Locks, R: Reference> BatchRunner<S, L, R> {
             .collect();
         let plans = books.close();
         tx.write(&plans, now).await?;
-        tx.commit(&plans, now).await?;
-        Ok(answers)
+        Ok((answers, plans))
     }
 }
 

@@ -4,6 +4,7 @@
 use super::command::{CommandError, Deposit, PlaceOrder, Placed};
 use super::store::{Plan, Snapshot, StoredRefusal, Transition};
 use crate::domain::account::{Account, Moved, Posting};
+use crate::domain::execution::Execution;
 use crate::domain::facts::Submit;
 use crate::domain::hold::Charges;
 use crate::domain::journal::{Cause, Ledger};
@@ -16,6 +17,7 @@ use contracts::event::{BrokerEvent, GatewayEvent, OrdersEvent};
 use contracts::money::MoneyError;
 use contracts::{AccountId, BrokerKey, ClientOrderId, EventId, OrderId, Symbol};
 use std::collections::BTreeMap;
+use std::mem::discriminant;
 use thiserror::Error;
 use time::{Duration, OffsetDateTime};
 
@@ -296,8 +298,7 @@ impl Books {
         let (mut account, mut order) = self.for_fact(order_id)?;
         let from = order.status();
         let mut ledger = self.snapshot.executions.get(&order_id).cloned().unwrap_or_default();
-        let execution =
-            reply::execution_of(event, event_id).filter(|new| !ledger.iter().any(|old| old.event_id == new.event_id));
+        let execution = reply::execution_of(event, event_id).filter(|new| is_new(new, &ledger));
         ledger.extend(execution.clone());
         let mut lines = Vec::new();
         let result = reply::apply_broker(&mut account, &mut order, event, &ledger, &self.fact(event_id), &mut lines)?;
@@ -358,6 +359,21 @@ impl Books {
             }
         }
     }
+}
+
+/// Whether an execution is not in the ledger yet. The receiver logs an event again, under another id,
+/// when it learns whose order it is; the broker's own id and kind then tell that it is the same.
+fn is_new(new: &Execution, ledger: &[Execution]) -> bool {
+    let same = |old: &&Execution| {
+        old.event_id == new.event_id
+            || (old.execution_id == new.execution_id && discriminant(&old.kind) == discriminant(&new.kind))
+    };
+    let Some(known) = ledger.iter().find(same) else { return true };
+    if known.kind != new.kind {
+        metrics::counter!("executions_contradicted_total").increment(1);
+        tracing::error!(execution.id = %new.execution_id, "an execution came again with other figures; the first stays");
+    }
+    false
 }
 
 fn submit_event(order: &Order) -> OrdersEvent {

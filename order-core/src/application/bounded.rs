@@ -93,6 +93,11 @@ impl<T: Transaction> Transaction for BoundedTransaction<T> {
         advance(producer: Producer, partition: Partition, from: LogPosition, to: LogPosition) -> ();
     }
 
+    async fn rollback(self) {
+        // What does not answer now is ended by the server's own limits.
+        let _silent = timeout(self.limit, self.inner.rollback()).await;
+    }
+
     async fn commit(self, plans: &[Plan], now: OffsetDateTime) -> Result<(), StoreError> {
         match timeout(self.limit, self.inner.commit(plans, now)).await {
             Ok(result) => result,

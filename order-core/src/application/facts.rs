@@ -142,19 +142,41 @@ impl<S: Store> FactApplier<S> {
 
     async fn apply_once(&self, slice: &FactSlice, now: OffsetDateTime, park: bool) -> Result<SliceResult, StoreError> {
         let mut tx = self.store.begin().await?;
-        if !tx.claim(slice.producer, slice.partition, slice.after).await? {
-            return Ok(SliceResult::Moved);
-        }
         let facts: Vec<Fact> = slice.events.iter().cloned().map(Fact::new).collect();
-        let outcome =
-            if park { self.park(&mut tx, facts).await? } else { self.work(&mut tx, facts, now, true).await? };
+        let outcome = match self.write_slice(&mut tx, slice, facts, now, park).await {
+            Ok(Some(outcome)) => outcome,
+            Ok(None) => {
+                tx.rollback().await;
+                return Ok(SliceResult::Moved);
+            }
+            Err(error) => {
+                tx.rollback().await;
+                return Err(error);
+            }
+        };
+        tx.commit(&outcome.plans, now).await?;
+        count(&outcome.deferred, slice.events.len());
+        Ok(SliceResult::Applied(slice.end()))
+    }
+
+    /// Everything of a slice but its commit; nothing when the position is not ours.
+    async fn write_slice(
+        &self,
+        tx: &mut S::Tx,
+        slice: &FactSlice,
+        facts: Vec<Fact>,
+        now: OffsetDateTime,
+        park: bool,
+    ) -> Result<Option<Outcome>, StoreError> {
+        if !tx.claim(slice.producer, slice.partition, slice.after).await? {
+            return Ok(None);
+        }
+        let outcome = if park { self.park(tx, facts).await? } else { self.work(tx, facts, now, true).await? };
         tx.write(&outcome.plans, now).await?;
         tx.keep_orphans(&outcome.orphans, now).await?;
         tx.defer(&outcome.deferred, now).await?;
         tx.advance(slice.producer, slice.partition, slice.after, slice.end()).await?;
-        tx.commit(&outcome.plans, now).await?;
-        count(&outcome.deferred, slice.events.len());
-        Ok(SliceResult::Applied(slice.end()))
+        Ok(Some(outcome))
     }
 
     /// Parks events together with the account that they are of, as far as that can be found.
@@ -198,15 +220,39 @@ impl<S: Store> FactApplier<S> {
         park: bool,
     ) -> Result<bool, StoreError> {
         let mut tx = self.store.begin().await?;
+        match self.write_waiting(&mut tx, partitions, limit, now, park).await {
+            Ok(Some((plans, more))) => {
+                tx.commit(&plans, now).await?;
+                Ok(more)
+            }
+            Ok(None) => {
+                tx.rollback().await;
+                Ok(false)
+            }
+            Err(error) => {
+                tx.rollback().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Everything of a try but its commit, and whether there may be more; nothing when none waits.
+    async fn write_waiting(
+        &self,
+        tx: &mut S::Tx,
+        partitions: &[Partition],
+        limit: i64,
+        now: OffsetDateTime,
+        park: bool,
+    ) -> Result<Option<(Vec<Plan>, bool)>, StoreError> {
         let envelopes = tx.take_deferred(partitions, limit).await?;
         if envelopes.is_empty() {
-            return Ok(false);
+            return Ok(None);
         }
         let key = |e: &Envelope| (e.producer, e.partition, e.seq);
         let taken: BTreeSet<_> = envelopes.iter().map(key).collect();
         let facts = envelopes.into_iter().map(Fact::new).collect();
-        let outcome =
-            if park { self.park(&mut tx, facts).await? } else { self.work(&mut tx, facts, now, false).await? };
+        let outcome = if park { self.park(tx, facts).await? } else { self.work(tx, facts, now, false).await? };
         let waits: BTreeSet<_> = outcome.deferred.iter().map(|event| key(&event.envelope)).collect();
         let done: Vec<_> = taken.difference(&waits).copied().collect();
         // Those that were waiting and still do stay as they are. What is new here is parked, or was
@@ -220,9 +266,9 @@ impl<S: Store> FactApplier<S> {
         tx.clear_deferred(&done).await?;
         tx.keep_orphans(&outcome.orphans, now).await?;
         tx.defer(&new, now).await?;
-        tx.commit(&outcome.plans, now).await?;
         count(&new, 0);
-        Ok(!done.is_empty() && i64::try_from(taken.len()).is_ok_and(|len| len >= limit))
+        let more = !done.is_empty() && i64::try_from(taken.len()).is_ok_and(|len| len >= limit);
+        Ok(Some((outcome.plans, more)))
     }
 
     async fn work(

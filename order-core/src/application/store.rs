@@ -318,6 +318,9 @@ pub trait Transaction: Send {
         from: LogPosition,
         to: LogPosition,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// Ends it without effect and waits until its locks are gone. Dropping it ends it too, but some
+    /// time later, and the next transaction would find its rows still locked.
+    fn rollback(self) -> impl Future<Output = ()> + Send;
     /// Appends the plans' events and commits. Publishes only after the commit.
     fn commit(self, plans: &[Plan], now: OffsetDateTime) -> impl Future<Output = Result<(), StoreError>> + Send;
 }

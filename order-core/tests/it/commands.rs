@@ -286,6 +286,9 @@ impl<T: Transaction> Transaction for FlakyTx<T> {
         clear_deferred(events: &[(contracts::event::Producer, contracts::Partition, i64)]) -> ();
         advance(producer: contracts::event::Producer, partition: contracts::Partition, from: LogPosition, to: LogPosition) -> ();
     }
+    async fn rollback(self) {
+        self.inner.rollback().await;
+    }
     async fn commit(self, plans: &[Plan], now: OffsetDateTime) -> Result<(), StoreError> {
         let unknown = StoreError::CommitUnknown { source: "connection reset".into() };
         match self.fault.swap(0, Ordering::SeqCst) {

@@ -222,7 +222,8 @@ async fn a_fill_that_the_database_refuses_parks_its_account_and_counts_once_afte
     run("alter table executions add constraint no_thirteen check (quantity <> 13)").await;
     let bad = broker_event(Some(order.id), "b-1", "13", fill("e1", "13", "10"));
     let good = broker_event(Some(order.id), "b-1", "20", fill("e2", "7", "10"));
-    world.broker(account, &[bad, good]).await;
+    let result = world.broker(account, &[bad, good]).await;
+    assert!(matches!(result, SliceResult::Applied(_)), "{result:?}");
     let parked = world.store.parked(10).await.unwrap();
     assert_eq!((parked.len(), parked[0].account_id, parked[0].behind), (1, Some(account.as_uuid()), 1));
     let refused = place(&world.shards, account, "c-2", limit(Side::Buy, "1", "10")).await;
@@ -258,5 +259,19 @@ async fn a_correction_downward_after_the_end_opens_nothing() {
     assert_eq!(world.order(account, order.id).await.status(), Status::Canceled);
     let cash = world.cash(account).await;
     assert_eq!((cash.available, cash.held), (Decimal::from(920), Decimal::ZERO));
+    world.audit().await;
+}
+
+#[tokio::test]
+async fn an_execution_that_is_logged_again_under_another_event_counts_once() {
+    let world = World::new().await;
+    let account = world.account("1000").await;
+    let order = place(&world.shards, account, "c-1", limit(Side::Buy, "20", "10")).await.unwrap().order;
+    let event = || broker_event(Some(order.id), "b-1", "10", fill("e1", "10", "10"));
+    world.broker(account, &[event()]).await;
+    world.broker(account, &[event(), broker_event(Some(order.id), "b-1", "20", fill("e2", "10", "10"))]).await;
+    let filled = world.order(account, order.id).await;
+    assert_eq!((filled.status(), filled.facts.executed.net_quantity), (Status::Filled, Decimal::from(20)));
+    assert_eq!(world.count("select count(*) from executions").await, 2);
     world.audit().await;
 }

@@ -333,6 +333,12 @@ impl Transaction for PgTransaction {
             .map_err(|e| StoreError::Failed { what: "advance a position", source: Box::new(e) })
     }
 
+    async fn rollback(self) {
+        if let Err(error) = self.tx.rollback().await {
+            tracing::debug!(%error, "a transaction could not be rolled back; its connection is gone");
+        }
+    }
+
     async fn commit(mut self, plans: &[Plan], now: OffsetDateTime) -> Result<(), StoreError> {
         let events = outgoing(plans, &*self.ids, now)?;
         let envelopes = eventlog::append(&mut self.tx, Producer::OrderCore, events)
