@@ -377,3 +377,6 @@ const fn source_word(source: EvidenceSource) -> &'static str {
         EvidenceSource::Settlement => "settlement",
     }
 }
+
+#[cfg(test)]
+mod tests;

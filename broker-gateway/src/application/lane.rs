@@ -195,22 +195,24 @@ impl<S: LaneStore, C: Caller, D: Dialect, J: JitterSource> LaneWorker<S, C, D, J
     }
 
     async fn claim(&self, limit: u32) -> Result<(Seen, Vec<PlannedCall>), StoreError> {
-        // Taken before the database's time is read, so that the grace is never longer than it looks.
-        let since = Instant::now();
+        let began = Instant::now();
+        let mut since = began;
         let mut planned = Vec::new();
         let due = self
             .store
-            .claim(limit, |at, due| {
-                let now = self.now(at);
+            .claim(limit, |moment, due| {
+                // The grace runs from before the database's time was read, so that it is never longer
+                // than it looks.
+                since = moment.asked_at;
                 let jitter = || Jitter(self.jitter.permille());
-                let (changes, calls) = plan(&self.rules, &*self.dialect, now, due, jitter);
+                let (changes, calls) = plan(&self.rules, &*self.dialect, self.now(moment.at), due, jitter);
                 planned = calls;
                 changes
             })
             .await?;
         if due > 0 {
             metrics::histogram!("gateway_claim_requests").record(f64::from(due));
-            metrics::histogram!("gateway_claim_duration_seconds").record(since.elapsed().as_secs_f64());
+            metrics::histogram!("gateway_claim_duration_seconds").record(began.elapsed().as_secs_f64());
         }
         Ok((Seen { due, since }, planned))
     }
@@ -295,3 +297,6 @@ fn trace<D: Dialect>(dialect: &D, result: &WireResult, outcome: &CallOutcome, to
         duration_us: i64::try_from(took.as_micros()).ok(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,7 @@ use std::error::Error;
 use std::future::Future;
 use thiserror::Error;
 use time::OffsetDateTime;
+use tokio::time::Instant;
 
 /// Why a transaction of the store came to nothing.
 #[derive(Debug, Error)]
@@ -47,13 +48,23 @@ impl StoreError {
     }
 }
 
+/// The database's time, and when it was asked for by the local steady clock: not later, so that what
+/// is measured from there is never shorter than it really is.
+#[derive(Debug, Clone, Copy)]
+pub struct DatabaseMoment {
+    /// The database's time.
+    pub at: OffsetDateTime,
+    /// Just before it was asked for.
+    pub asked_at: Instant,
+}
+
 /// The requests, as the lane needs them. One call is one transaction.
 pub trait LaneStore: Send + Sync + 'static {
     /// Locks up to `limit` due requests that nobody else holds, lets `decide` work out their
     /// changes at the database's time, writes them with their events, and commits.
     fn claim<F>(&self, limit: u32, decide: F) -> impl Future<Output = Result<u32, StoreError>> + Send
     where
-        F: FnOnce(OffsetDateTime, Vec<Loaded>) -> Vec<Change> + Send;
+        F: FnOnce(DatabaseMoment, Vec<Loaded>) -> Vec<Change> + Send;
 
     /// The same for requests by id; waits for those that another transaction holds. `known` are
     /// attempts that the caller has claimed: where such a one is a request's only attempt and still

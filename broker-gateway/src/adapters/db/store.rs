@@ -3,7 +3,7 @@
 use super::{load, write};
 use crate::application::alarm;
 use crate::application::change::Change;
-use crate::application::ports::{LaneStore, StoreError};
+use crate::application::ports::{DatabaseMoment, LaneStore, StoreError};
 use crate::application::request::Loaded;
 use crate::domain::attempt::Attempt;
 use contracts::event::{Envelope, Producer};
@@ -16,6 +16,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use time::OffsetDateTime;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 /// Requests, attempts and everything about them. Events go to the log in the same transaction, and
@@ -112,13 +113,14 @@ impl PgStore {
         operation: &'static str,
     ) -> Result<u32, StoreError>
     where
-        F: FnOnce(OffsetDateTime, Vec<Loaded>) -> Vec<Change> + Send,
+        F: FnOnce(DatabaseMoment, Vec<Loaded>) -> Vec<Change> + Send,
     {
-        let (now, loaded) =
+        let asked_at = Instant::now();
+        let (at, loaded) =
             load::load(&mut tx, ids, known).await.map_err(|source| StoreError::failed(operation, source))?;
-        let changes = decide(now, loaded);
-        self.write(&mut tx, now, &changes, operation).await?;
-        self.commit(tx, now, &changes, operation).await?;
+        let changes = decide(DatabaseMoment { at, asked_at }, loaded);
+        self.write(&mut tx, at, &changes, operation).await?;
+        self.commit(tx, at, &changes, operation).await?;
         Ok(u32::try_from(changes.len()).unwrap_or(u32::MAX))
     }
 }
@@ -126,7 +128,7 @@ impl PgStore {
 impl LaneStore for PgStore {
     async fn claim<F>(&self, limit: u32, decide: F) -> Result<u32, StoreError>
     where
-        F: FnOnce(OffsetDateTime, Vec<Loaded>) -> Vec<Change> + Send,
+        F: FnOnce(DatabaseMoment, Vec<Loaded>) -> Vec<Change> + Send,
     {
         let mut tx = self.begin("claim").await?;
         let ids = load::lock_due(&mut tx, limit).await.map_err(|source| StoreError::failed("claim", source))?;
@@ -149,7 +151,7 @@ impl LaneStore for PgStore {
         let mut tx = self.begin("record").await?;
         let ids: Vec<Uuid> = orders.into_iter().map(OrderId::as_uuid).collect();
         let ids = load::lock(&mut tx, &ids).await.map_err(|source| StoreError::failed("record", source))?;
-        self.decide_and_commit(tx, &ids, known, decide, "record").await?;
+        self.decide_and_commit(tx, &ids, known, |now, loaded| decide(now.at, loaded), "record").await?;
         Ok(())
     }
 }

@@ -1,0 +1,206 @@
+//! Who may write to the socket, and when not.
+
+use super::*;
+use crate::application::change::Change;
+use crate::application::ports::{CreateOrder, DatabaseMoment, DialectError, StoreError};
+use crate::application::request::{Due, Loaded, Rank, Request};
+use crate::application::wire::{Verb, WireFailure, WireRequest};
+use crate::config::Settings;
+use crate::domain::attempt::Attempt;
+use crate::domain::history::Asked;
+use crate::domain::live::Owed;
+use crate::domain::order::tests::terms;
+use crate::domain::outcome::{CancelOutcome, LookupOutcome};
+use crate::domain::state::State;
+use contracts::{AccountId, BrokerId, BrokerKey, BrokerOrderId, OrderId, Partition};
+use platform::clock::SystemClock;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use uuid::Uuid;
+
+/// Counts calls and answers none.
+#[derive(Default)]
+struct CountingCaller(AtomicU32);
+
+impl Caller for CountingCaller {
+    async fn call(&self, _request: WireRequest) -> WireResult {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Err(WireFailure::Broken { reason: "test".to_owned() })
+    }
+}
+
+/// A language in which every reply means nothing.
+struct Mute;
+
+fn nothing() -> WireRequest {
+    WireRequest { verb: Verb::Get, target: "/".to_owned(), body: None }
+}
+
+impl Dialect for Mute {
+    fn create(&self, _: CreateOrder<'_>) -> Result<WireRequest, DialectError> {
+        Ok(nothing())
+    }
+
+    fn lookup_by_key(&self, _: BrokerKey) -> WireRequest {
+        nothing()
+    }
+
+    fn lookup_by_id(&self, _: &BrokerOrderId) -> WireRequest {
+        nothing()
+    }
+
+    fn cancel(&self, _: &BrokerOrderId) -> WireRequest {
+        nothing()
+    }
+
+    fn read_create(&self, _: BrokerKey, _: &WireResult) -> CreateOutcome {
+        CreateOutcome::Unknown { reason: String::new() }
+    }
+
+    fn read_lookup(&self, _: BrokerKey, _: &WireResult) -> LookupOutcome {
+        LookupOutcome::Unknown { reason: String::new() }
+    }
+
+    fn read_cancel(&self, _: &WireResult) -> CancelOutcome {
+        CancelOutcome::Unknown { reason: String::new() }
+    }
+
+    fn broker_code(&self, _: &WireResult) -> Option<i64> {
+        None
+    }
+
+    fn is_unauthorized(&self, _: &WireResult) -> bool {
+        false
+    }
+}
+
+/// What becomes of the claim's transaction.
+#[derive(Clone, Copy)]
+enum Commit {
+    Unknown,
+    /// Committed, but only after this long.
+    Late(Duration),
+}
+
+/// One due request, once.
+struct OneRequest {
+    commit: Commit,
+    claims: AtomicU32,
+}
+
+fn request() -> Request {
+    let at = OffsetDateTime::now_utc();
+    Request {
+        order_id: OrderId::new(Uuid::from_u128(1)),
+        account_id: AccountId::new(Uuid::from_u128(2)),
+        partition: Partition::new(2).unwrap(),
+        broker: BrokerId::new("sim").unwrap(),
+        terms: terms(),
+        traceparent: None,
+        version: 0,
+        state: State::Queued,
+        due: Some(Due { at, rank: Rank::Send }),
+        attempts: 0,
+        valid_until: None,
+        asked: Asked::default(),
+        broker_order_id: None,
+        broker_status: None,
+        contradiction: None,
+        cancel: Owed::default(),
+        observe: Owed::default(),
+    }
+}
+
+impl LaneStore for OneRequest {
+    async fn claim<F>(&self, _limit: u32, decide: F) -> Result<u32, StoreError>
+    where
+        F: FnOnce(DatabaseMoment, Vec<Loaded>) -> Vec<Change> + Send,
+    {
+        if self.claims.fetch_add(1, Ordering::SeqCst) > 0 {
+            return Ok(0);
+        }
+        let now = DatabaseMoment { at: OffsetDateTime::now_utc(), asked_at: Instant::now() };
+        let changes = decide(now, vec![(request(), Vec::new())]);
+        assert!(changes[0].new_attempt.is_some(), "it was claimed");
+        match self.commit {
+            Commit::Unknown => Err(StoreError::commit_unknown("claim", "connection lost")),
+            Commit::Late(delay) => {
+                tokio::time::sleep(delay).await;
+                Ok(1)
+            }
+        }
+    }
+
+    async fn change<F>(&self, _: Vec<OrderId>, _: HashMap<OrderId, Attempt>, _: F) -> Result<(), StoreError>
+    where
+        F: FnOnce(OffsetDateTime, Vec<Loaded>) -> Vec<Change> + Send,
+    {
+        Ok(())
+    }
+}
+
+struct NoJitter;
+
+impl JitterSource for NoJitter {
+    fn permille(&self) -> u16 {
+        0
+    }
+}
+
+/// Runs a lane over one request until it has claimed a few times; answers calls made and ends told.
+async fn run(commit: Commit) -> (u32, Vec<FinishedCall>) {
+    let mut settings = Settings::defaults().unwrap();
+    settings.retry.send_grace_ms = 20;
+    settings.lane.poll_interval_ms = 1;
+    settings.lane.error_delay_ms = 1;
+    let store = Arc::new(OneRequest { commit, claims: AtomicU32::new(0) });
+    let caller = Arc::new(CountingCaller::default());
+    let (finished, mut ends) = mpsc::channel(8);
+    let worker = LaneWorker {
+        store: Arc::clone(&store),
+        caller: Arc::clone(&caller),
+        dialect: Arc::new(Mute),
+        jitter: NoJitter,
+        clock: Arc::new(SystemClock),
+        rules: Arc::new(settings.rules().unwrap()),
+        control: LaneControl::new(Lane::new(settings.lane_policy())),
+        limits: settings.lane_limits(),
+        wake: Arc::new(Notify::new()),
+        finished,
+    };
+    let shutdown = CancellationToken::new();
+    let end = shutdown.clone();
+    let lane = tokio::spawn(worker.run(end));
+    while store.claims.load(Ordering::SeqCst) < 3 {
+        tokio::task::yield_now().await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    shutdown.cancel();
+    lane.await.unwrap();
+    let mut told = Vec::new();
+    while let Some(ended) = ends.recv().await {
+        told.push(ended);
+    }
+    (caller.0.load(Ordering::SeqCst), told)
+}
+
+#[tokio::test]
+async fn when_the_commit_of_the_attempt_is_unknown_nothing_is_written_and_nothing_is_told() {
+    let (calls, told) = run(Commit::Unknown).await;
+    assert_eq!((calls, told.len()), (0, 0));
+}
+
+#[tokio::test]
+async fn an_attempt_whose_grace_is_over_writes_nothing_and_says_so() {
+    let (calls, told) = run(Commit::Late(Duration::from_millis(60))).await;
+    assert_eq!(calls, 0);
+    assert_eq!(told.len(), 1);
+    assert!(matches!(told[0].outcome, CallOutcome::Create(CreateOutcome::NotSent { .. })), "{told:?}");
+}
+
+#[tokio::test]
+async fn a_claimed_attempt_is_written_exactly_once() {
+    let (calls, told) = run(Commit::Late(Duration::ZERO)).await;
+    assert_eq!((calls, told.len()), (1, 1));
+    assert!(matches!(told[0].outcome, CallOutcome::Create(CreateOutcome::Unknown { .. })), "{told:?}");
+}
