@@ -95,8 +95,10 @@ pub fn after_observation(
         LookupOutcome::None => again(policy, owed, now, || Verdict::GaveUp {
             reason: "the broker does not find an order that it has shown before".to_owned(),
         }),
-        LookupOutcome::Unknown { reason } => again(policy, owed, now, || Verdict::GaveUp { reason: reason.clone() }),
-        LookupOutcome::NotSent { .. } => (owed, Verdict::Again(now.saturating_add(policy.delay_max))),
+        // Somebody waits for the answer, so only an answer ends it.
+        LookupOutcome::Unknown { .. } | LookupOutcome::NotSent { .. } => {
+            (owed, Verdict::Again(now.saturating_add(policy.delay_max)))
+        }
         LookupOutcome::RateLimited { retry_after } => (owed, Verdict::Again(wait(policy, *retry_after, now))),
     }
 }

@@ -124,6 +124,14 @@ impl std::fmt::Display for ManualReason {
 /// Decides what may be done next. [`History::expire`] comes first.
 #[must_use]
 pub fn next_action(profile: &Profile, policy: &RetryPolicy, history: &History, now: Now, jitter: Jitter) -> Action {
+    match next(profile, policy, history, now, jitter) {
+        // A "none" is final by the clock, so nothing is asked while the clock cannot be believed.
+        Action::Ask if !now.is_trusted => Action::Wait(now.at.saturating_add(policy.lookup_delay_max)),
+        action => action,
+    }
+}
+
+fn next(profile: &Profile, policy: &RetryPolicy, history: &History, now: Now, jitter: Jitter) -> Action {
     match standing(history) {
         Standing::Alive => Action::Alive,
         Standing::Contradicted { what } => manual(ManualReason::Contradicted { what }),

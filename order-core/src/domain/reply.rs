@@ -148,7 +148,7 @@ pub fn apply_broker(
 
 fn note(order: &mut Order, reason: &str) {
     if !reason.is_empty() {
-        order.reason = Some(reason.chars().take(500).collect());
+        order.reason = Some(reason.chars().filter(|c| !c.is_control()).take(500).collect());
     }
 }
 

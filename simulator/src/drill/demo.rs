@@ -61,6 +61,11 @@ pub async fn run(
         progress.retried()
     ));
     let mut outcome = Outcome::of(exercise.settle(&posted, settle_limit).await);
+    let tally = outcome.tally();
+    outcome.require(
+        tally.filled > 0 && tally.canceled > 0 && tally.rejected > 0,
+        "the demo must fill, cancel and refuse some orders, or it has shown nothing",
+    );
     outcome.note("retried", progress.retried());
     let table = match exercise.views(&posted).await {
         Ok(views) => table(&views),

@@ -58,6 +58,11 @@ pub async fn run(exercise: &Exercise, options: &KillOptions) -> Result<Outcome, 
     let posted = load.finish().await;
     let settled = exercise.settle(&posted, options.settle_limit).await;
     let mut outcome = Outcome::of(settled);
+    // A drill in which nothing was done between the kills has shown nothing.
+    let wanted = usize::try_from(options.times).unwrap_or(usize::MAX) * WORK_ORDERS / 2;
+    let (accepted, filled) = (progress.accepted(), outcome.tally().filled);
+    outcome.require(accepted >= wanted, &format!("only {accepted} orders were accepted, fewer than {wanted}"));
+    outcome.require(filled > 0, "no order was filled");
     outcome.note("retried", progress.retried());
     outcome.note("times", options.times);
     if let Some(accepted) = accepted_without_redis {

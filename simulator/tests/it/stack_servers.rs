@@ -25,8 +25,7 @@ fn killed_servers_take_their_command_and_themselves_along() {
         pids.display(),
         checkout.root.display()
     );
-    let child =
-        checkout.stack().args(["servers", "--", "sh", "-c", &script]).stdout(Stdio::null()).spawn().unwrap();
+    let child = checkout.stack().args(["servers", "--", "sh", "-c", &script]).stdout(Stdio::null()).spawn().unwrap();
     let child = KillOnDrop(child);
     until("the command runs", || pids.exists());
     let pids: Vec<String> = std::fs::read_to_string(&pids).unwrap().lines().map(str::to_owned).collect();

@@ -8,6 +8,10 @@ use contracts::{BrokerKey, BrokerOrderId};
 
 /// How much of a strange body is told.
 const EXCERPT_LEN_MAX: usize = 120;
+/// How much of a broker's message is kept.
+const MESSAGE_LEN_MAX: usize = 500;
+/// How much of a broker's status word is kept.
+const WORD_LEN_MAX: usize = 64;
 
 pub(super) fn create(key: BrokerKey, result: &WireResult, rate_limited_is_unprocessed: bool) -> CreateOutcome {
     let reply = match result {
@@ -22,7 +26,10 @@ pub(super) fn create(key: BrokerKey, result: &WireResult, rate_limited_is_unproc
             Err(reason) => CreateOutcome::Unknown { reason },
         },
         429 if rate_limited_is_unprocessed => CreateOutcome::RateLimited { retry_after: reply.retry_after },
-        400 | 401 | 403 | 422 => match refusal(reply) {
+        // Our key is not taken, with the broker's own code: it was not processed, and the fault is ours
+        // and not the order's. The lane pauses, and the order waits.
+        401 if refusal(reply).is_some() => CreateOutcome::NotSent { reason: strange(reply) },
+        400 | 403 | 422 => match refusal(reply) {
             Some(error) if error.is_duplicate_client_order_id() => CreateOutcome::Duplicate,
             Some(error) => CreateOutcome::Rejected(Refusal { code: i64::from(error.code), message: error.message }),
             None => unknown(),
@@ -84,7 +91,13 @@ fn refusal(reply: &WireReply) -> Option<ApiError> {
     let error: ApiError = serde_json::from_slice(&reply.body).ok()?;
     let family = error.code / 100_000;
     let belongs = family == u32::from(reply.status) || (family == 400 && reply.status == 422);
-    belongs.then_some(error)
+    belongs.then(|| ApiError { message: told(&error.message, MESSAGE_LEN_MAX), ..error })
+}
+
+/// A broker's text, cut and without control characters, before it goes anywhere: it ends up in
+/// events and columns that have limits.
+fn told(text: &str, len_max: usize) -> String {
+    text.chars().take(len_max).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 fn order(reply: &WireReply, key: BrokerKey) -> Result<SeenOrder, String> {
@@ -98,7 +111,7 @@ fn order(reply: &WireReply, key: BrokerKey) -> Result<SeenOrder, String> {
         broker_order_id,
         key: order.client_order_id,
         is_terminal: order.status.is_terminal(),
-        status: order.status.as_str().to_owned(),
+        status: told(order.status.as_str(), WORD_LEN_MAX),
         cumulative_quantity: order.filled_qty,
         symbol: order.symbol,
         side: order.side.as_str().to_owned(),
@@ -110,7 +123,6 @@ fn order(reply: &WireReply, key: BrokerKey) -> Result<SeenOrder, String> {
 }
 
 fn strange(reply: &WireReply) -> String {
-    let text = String::from_utf8_lossy(&reply.body);
-    let excerpt: String = text.chars().take(EXCERPT_LEN_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let excerpt = told(&String::from_utf8_lossy(&reply.body), EXCERPT_LEN_MAX);
     format!("HTTP {} with {} bytes: {excerpt}", reply.status, reply.body.len())
 }

@@ -99,14 +99,27 @@ fn whatever_is_no_answer_is_an_unknown_outcome() {
 
 #[test]
 fn the_brokers_own_refusals_are_rejections() {
-    for (status, code) in
-        [(403, 40_310_000), (422, 42_210_000), (422, 40_010_001), (400, 40_010_001), (401, 40_110_000)]
-    {
+    for (status, code) in [(403, 40_310_000), (422, 42_210_000), (422, 40_010_001), (400, 40_010_001)] {
         let body = format!(r#"{{"code":{code},"message":"no"}}"#);
         let outcome = alpaca().read_create(key(), &reply(status, &body));
         let refusal = Refusal { code: i64::from(code), message: "no".to_owned() };
         assert_eq!(outcome, CreateOutcome::Rejected(refusal), "{status}");
     }
+}
+
+#[test]
+fn a_key_that_is_not_taken_refuses_no_order() {
+    let outcome = alpaca().read_create(key(), &reply(401, r#"{"code":40110000,"message":"no"}"#));
+    assert!(matches!(outcome, CreateOutcome::NotSent { .. }), "{outcome:?}");
+}
+
+#[test]
+fn a_brokers_endless_message_is_cut_and_loses_its_control_characters() {
+    let body = format!(r#"{{"code":42210000,"message":"a\u0000{}"}}"#, "x".repeat(70_000));
+    let CreateOutcome::Rejected(refusal) = alpaca().read_create(key(), &reply(422, &body)) else {
+        panic!("not a rejection");
+    };
+    assert!(refusal.message.starts_with("a x") && refusal.message.len() <= 500);
 }
 
 #[test]

@@ -314,3 +314,16 @@ fn what_never_left_is_tried_again_until_its_time_is_over() {
     let gone = Finish::NotSent { reason: NotSentReason::Expired, evidence: AbsenceProof::NothingLeft };
     assert_eq!(next(&profile(), &unsent, 1800), Action::Finish(gone));
 }
+
+#[test]
+fn nothing_is_asked_while_the_clock_is_not_believed() {
+    // A "none" that is final by a clock that runs ahead would free a hold that the broker still fills.
+    let doubtful = history(&[(0, AttemptEnd::Unknown)]);
+    let look = |is_trusted| {
+        let now = Now { at: at(86_400), is_trusted };
+        next_action(&profile(), &policy(), &doubtful, now, NO_JITTER)
+    };
+    let (trusted, distrusted) = (look(true), look(false));
+    assert_eq!(trusted, Action::Ask);
+    assert!(matches!(distrusted, Action::Wait(_)), "{distrusted:?}");
+}
