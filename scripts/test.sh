@@ -73,7 +73,7 @@ step "cargo fmt" cargo fmt --all --check
 step "build the stack tool" build_stack || finish
 step "committed query data" beside_servers scripts/sqlx-prepare.sh --check
 step "cargo clippy" cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
-step "cargo test" beside_servers cargo test --workspace --locked
+step "cargo test" beside_servers cargo test --workspace --locked --no-fail-fast
 step "rustdoc" rustdoc
 deny
 finish

@@ -73,8 +73,9 @@ async fn streams_are_trimmed_below_the_slowest_registered_consumer_only() {
     assert!(eventually(PATIENCE, || async { stream_seqs(&redis.config(), 2).await.len() == 1000 }).await);
     let mut connection = look_into(&redis.config()).await;
     let key = keys::applied(PRODUCER);
-    let _new: i64 = connection.hset(&key, keys::applied_field("fast", partition(2)), 1000).await.unwrap();
+    // The slow one first: alone, the fast one would let everything be trimmed.
     let _new: i64 = connection.hset(&key, keys::applied_field("slow", partition(2)), 500).await.unwrap();
+    let _new: i64 = connection.hset(&key, keys::applied_field("fast", partition(2)), 1000).await.unwrap();
     let trimmed = eventually(PATIENCE, || async { stream_seqs(&redis.config(), 2).await.len() < 1000 });
     assert!(trimmed.await);
     let left = stream_seqs(&redis.config(), 2).await;
