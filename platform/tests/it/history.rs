@@ -126,7 +126,7 @@ async fn an_old_copy_on_the_bus_is_not_believed_and_stops_nothing() {
     sent.extend(next);
     assert!(reader.has_exactly(partition(6), &sent).await);
     assert!(!running.snapshot().is_stopped());
-    assert_eq!(running.snapshot().mode, Mode::Bus);
+    assert!(running.reaches(Mode::Bus).await);
 }
 
 #[tokio::test]
