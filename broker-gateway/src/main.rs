@@ -2,47 +2,29 @@
 
 use anyhow::Context;
 use broker_gateway::config::Settings;
-use broker_gateway::service::{Ended, Service, migrate};
-use clap::{Parser, Subcommand};
+use broker_gateway::service::{Service, migrate};
 use platform::clock::{SystemClock, SystemIds};
+use platform::process::{Arguments, Command};
+use platform::shutdown::Ended;
 use platform::{http, shutdown, telemetry, tls};
-use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Sends orders to a broker, each at most once, and tells what came of them.
-#[derive(Debug, Parser)]
-#[command(version)]
-struct Arguments {
-    /// A TOML file that is laid over the compiled-in defaults.
-    #[arg(long, global = true)]
-    config: Option<PathBuf>,
-    #[command(subcommand)]
-    command: Option<Command>,
-}
-
-#[derive(Debug, Clone, Copy, Subcommand)]
-enum Command {
-    /// Check the schema and work (the default).
-    Run,
-    /// Apply the migrations and exit.
-    Migrate,
-    /// Read the configuration, say whether it is valid, and exit.
-    CheckConfig,
-}
+const NAME: &str = "broker-gateway";
+const ABOUT: &str = "Sends orders to a broker, each at most once, and tells what came of them";
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let arguments = Arguments::parse();
+    let arguments = Arguments::parse_for(NAME, ABOUT, env!("CARGO_PKG_VERSION"));
     let settings = Settings::load(arguments.config.as_deref()).context("configuration")?;
-    match arguments.command.unwrap_or(Command::Run) {
+    match arguments.command_or_run() {
         Command::CheckConfig => Ok(()),
         Command::Migrate => {
-            let _metrics = telemetry::init("broker-gateway")?;
+            let _metrics = telemetry::init(NAME)?;
             migrate(&settings).await.context("migrate")
         }
         Command::Run => {
             tls::install_crypto_provider();
-            let metrics = telemetry::init("broker-gateway")?;
+            let metrics = telemetry::init(NAME)?;
             let end = shutdown::on_signal().context("signal handlers")?;
             let base = |health| http::ops_router(metrics, health);
             let service = Service::start(settings, Arc::new(SystemClock), Arc::new(SystemIds), base, end)

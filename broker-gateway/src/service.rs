@@ -21,8 +21,9 @@ use platform::config::ConfigError;
 use platform::consumer::{self, ConsumerError, ConsumerStatus};
 use platform::db::{self, DbError};
 use platform::feed::{self, FeedClient, FeedError};
-use platform::http::{Health, ServerLimits, bind, serve};
+use platform::http::{Health, ListenError, ServerLimits, bind, serve};
 use platform::link::LinkError;
+use platform::shutdown::{Ended, Stage, supervise};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,15 +56,9 @@ pub enum StartError {
     /// The bus's address.
     #[error("bus cannot be used")]
     Bus(#[from] LinkError),
-    /// The operator's port.
-    #[error("could not listen on {addr}")]
-    Listen {
-        /// Where.
-        addr: SocketAddr,
-        /// The system's error.
-        #[source]
-        source: std::io::Error,
-    },
+    /// A port.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
 }
 
 /// Applies the migrations and does nothing else.
@@ -80,15 +75,6 @@ pub struct Service {
     /// Where the operator's port listens.
     pub ops_addr: SocketAddr,
     done: JoinHandle<Ended>,
-}
-
-/// How the process ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
-    /// It was asked to.
-    AsAsked,
-    /// A task ended by itself, which none should.
-    TaskFailed,
 }
 
 /// What most parts share.
@@ -117,9 +103,7 @@ impl Service {
         let rules = Arc::new(settings.rules()?);
         let pool = db::connect(&settings.database).await?;
         db::check_migrations(&pool, &MIGRATOR).await?;
-        let addr = settings.http.ops_addr;
-        let listener = bind(addr).await.map_err(|source| StartError::Listen { addr, source })?;
-        let ops_addr = listener.local_addr().map_err(|source| StartError::Listen { addr, source })?;
+        let (listener, ops_addr) = bind(settings.http.ops_addr).await?;
         // The bus ends after the recorder, so that the last batch is still published.
         let bus_end = CancellationToken::new();
         let (publisher, bus) = Publisher::start(
@@ -160,7 +144,9 @@ impl Service {
         tasks.spawn(serve(listener, router, ServerLimits::default(), shutdown.clone()));
         let deadline = Duration::from_millis(parts.settings.shutdown.deadline_ms);
         drop(parts);
-        let done = tokio::spawn(supervise(tasks, bus, bus_end, shutdown, deadline));
+        let stages = vec![Stage::new(shutdown.clone(), tasks), Stage::of(bus_end, bus)];
+        let left_over = "calls without a record are asked about at the next start";
+        let done = tokio::spawn(supervise(shutdown, stages, deadline, left_over));
         Ok(Self { ops_addr, done })
     }
 
@@ -274,34 +260,4 @@ async fn watch(store: Arc<PgStore>, health: GatewayHealth, interval_ms: u64, shu
             () = tokio::time::sleep(Duration::from_millis(interval_ms)) => {}
         }
     }
-}
-
-/// Waits for shutdown, or for a task that ends before it (a panic); then for all, within a deadline.
-async fn supervise(
-    mut tasks: JoinSet<()>,
-    bus: JoinHandle<()>,
-    bus_end: CancellationToken,
-    shutdown: CancellationToken,
-    deadline: Duration,
-) -> Ended {
-    let ended = tokio::select! {
-        biased;
-        () = shutdown.cancelled() => Ended::AsAsked,
-        ended = tasks.join_next() => {
-            tracing::error!(?ended, "a task ended by itself; the process ends");
-            shutdown.cancel();
-            Ended::TaskFailed
-        }
-    };
-    let all = async {
-        while tasks.join_next().await.is_some() {}
-        bus_end.cancel();
-        if let Err(error) = bus.await {
-            tracing::error!(%error, "bus ended badly");
-        }
-    };
-    if tokio::time::timeout(deadline, all).await.is_err() {
-        tracing::warn!("not everything ended in time; calls without a record are asked about at the next start");
-    }
-    ended
 }

@@ -1,48 +1,30 @@
 //! The fill receiver's process: reads its configuration, wires the parts, and ends on a signal.
 
 use anyhow::Context;
-use clap::{Parser, Subcommand};
 use fill_receiver::config::Settings;
-use fill_receiver::service::{Ended, Service, migrate};
+use fill_receiver::service::{Service, migrate};
 use platform::clock::{SystemClock, SystemIds};
+use platform::process::{Arguments, Command};
+use platform::shutdown::Ended;
 use platform::{http, shutdown, telemetry, tls};
-use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Receives what brokers tell about orders, and never forgets it.
-#[derive(Debug, Parser)]
-#[command(version)]
-struct Arguments {
-    /// A TOML file that is laid over the compiled-in defaults.
-    #[arg(long, global = true)]
-    config: Option<PathBuf>,
-    #[command(subcommand)]
-    command: Option<Command>,
-}
-
-#[derive(Debug, Clone, Copy, Subcommand)]
-enum Command {
-    /// Check the schema and receive (the default).
-    Run,
-    /// Apply the migrations and exit.
-    Migrate,
-    /// Read the configuration, say whether it is valid, and exit.
-    CheckConfig,
-}
+const NAME: &str = "fill-receiver";
+const ABOUT: &str = "Receives what brokers tell about orders, and never forgets it";
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let arguments = Arguments::parse();
+    let arguments = Arguments::parse_for(NAME, ABOUT, env!("CARGO_PKG_VERSION"));
     let settings = Settings::load(arguments.config.as_deref()).context("configuration")?;
-    match arguments.command.unwrap_or(Command::Run) {
+    match arguments.command_or_run() {
         Command::CheckConfig => Ok(()),
         Command::Migrate => {
-            let _metrics = telemetry::init("fill-receiver")?;
+            let _metrics = telemetry::init(NAME)?;
             migrate(&settings).await.context("migrate")
         }
         Command::Run => {
             tls::install_crypto_provider();
-            let metrics = telemetry::init("fill-receiver")?;
+            let metrics = telemetry::init(NAME)?;
             let end = shutdown::on_signal().context("signal handlers")?;
             let clock = Arc::new(SystemClock);
             let base = |health| http::ops_router(metrics, health);

@@ -18,8 +18,9 @@ use platform::clock::{Clock, IdSource};
 use platform::config::ConfigError;
 use platform::db::{self, DbError};
 use platform::feed;
-use platform::http::{Health, ServerLimits, bind, require_bearer, serve};
+use platform::http::{Health, ListenError, ServerLimits, bind, require_bearer, serve};
 use platform::link::LinkError;
+use platform::shutdown::{Ended, Stage, supervise};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -45,15 +46,9 @@ pub enum StartError {
     /// The bus's address.
     #[error("bus cannot be used")]
     Bus(#[from] LinkError),
-    /// The operator's port.
-    #[error("could not listen on {addr}")]
-    Listen {
-        /// Where.
-        addr: SocketAddr,
-        /// The system's error.
-        #[source]
-        source: std::io::Error,
-    },
+    /// A port.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
 }
 
 /// Applies the migrations and does nothing else.
@@ -95,9 +90,7 @@ impl Service {
         let store =
             Arc::new(PgStore::new(pool.clone(), profile.clone(), settings.stream.name.clone(), ids.uuid(), lease_ms));
         store.open_stream(first, clock.now()).await?;
-        let addr = settings.http.ops_addr;
-        let listener = bind(addr).await.map_err(|source| StartError::Listen { addr, source })?;
-        let ops_addr = listener.local_addr().map_err(|source| StartError::Listen { addr, source })?;
+        let (listener, ops_addr) = bind(settings.http.ops_addr).await?;
         // The bus ends after the receiver, so that the last batch is still published.
         let bus_end = CancellationToken::new();
         let (publisher, bus) = Publisher::start(
@@ -138,7 +131,9 @@ impl Service {
         tasks.spawn(watch_open_counts(store, settings.watch.count_interval_ms, shutdown.clone()));
         tasks.spawn(serve(listener, router, ServerLimits::default(), shutdown.clone()));
         let deadline = Duration::from_millis(settings.shutdown.deadline_ms);
-        let done = tokio::spawn(supervise(tasks, bus, bus_end, shutdown, deadline));
+        let stages = vec![Stage::new(shutdown.clone(), tasks), Stage::of(bus_end, bus)];
+        let left_over = "what was not committed is replayed at the next start";
+        let done = tokio::spawn(supervise(shutdown, stages, deadline, left_over));
         Ok(Self { ops_addr, status, done })
     }
 
@@ -146,43 +141,4 @@ impl Service {
     pub async fn ended(self) -> Ended {
         self.done.await.unwrap_or(Ended::TaskFailed)
     }
-}
-
-/// How the process ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
-    /// It was asked to.
-    AsAsked,
-    /// A task ended by itself, which none should.
-    TaskFailed,
-}
-
-/// Waits for shutdown, or for a task that ends before it (a panic); then for all, within a deadline.
-async fn supervise(
-    mut tasks: JoinSet<()>,
-    bus: JoinHandle<()>,
-    bus_end: CancellationToken,
-    shutdown: CancellationToken,
-    deadline: Duration,
-) -> Ended {
-    let ended = tokio::select! {
-        biased;
-        () = shutdown.cancelled() => Ended::AsAsked,
-        ended = tasks.join_next() => {
-            tracing::error!(?ended, "a task ended by itself; the process ends");
-            shutdown.cancel();
-            Ended::TaskFailed
-        }
-    };
-    let all = async {
-        while tasks.join_next().await.is_some() {}
-        bus_end.cancel();
-        if let Err(error) = bus.await {
-            tracing::error!(%error, "bus ended badly");
-        }
-    };
-    if tokio::time::timeout(deadline, all).await.is_err() {
-        tracing::warn!("not everything ended in time; what was not committed is replayed at the next start");
-    }
-    ended
 }

@@ -29,15 +29,15 @@ use platform::config::{ConfigError, DatabaseConfig};
 use platform::consumer::{self, ConsumerStatus};
 use platform::db::{self, DbError};
 use platform::feed::{self, FeedClient, FeedError};
-use platform::http::{Health, bind, serve};
+use platform::http::{Health, ListenError, bind, serve};
 use platform::link::LinkError;
 use platform::lock::AccountLocks;
+use platform::shutdown::{Ended, Stage, supervise};
 use sqlx::PgPool;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
-use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -75,14 +75,8 @@ pub enum StartError {
     #[error("http client could not be built")]
     Client(#[source] reqwest::Error),
     /// A port.
-    #[error("could not listen on {addr}")]
-    Listen {
-        /// Where.
-        addr: SocketAddr,
-        /// The system's error.
-        #[source]
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Listen(#[from] ListenError),
 }
 
 /// Applies the migrations and does nothing else.
@@ -105,15 +99,6 @@ pub struct Service {
     /// Assets and prices in memory.
     pub reference: Arc<ReferenceData>,
     done: JoinHandle<Ended>,
-}
-
-/// How the process ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
-    /// It was asked to.
-    AsAsked,
-    /// A task ended by itself, which none should.
-    TaskFailed,
 }
 
 /// What the parts share.
@@ -146,8 +131,8 @@ impl Service {
         let calendar = MarketCalendar::new(settings.market.hours)?;
         let pool = db::connect(&settings.database).await?;
         db::check_migrations(&pool, &MIGRATOR).await?;
-        let (api_listener, api_addr) = listen(settings.http.api_addr).await?;
-        let (ops_listener, ops_addr) = listen(settings.http.ops_addr).await?;
+        let (api_listener, api_addr) = bind(settings.http.api_addr).await?;
+        let (ops_listener, ops_addr) = bind(settings.http.ops_addr).await?;
         let locks = AccountLocks::new(&settings.redis, settings.lock.clone())?;
         let reference = Arc::new(ReferenceData::default());
         let ends = Ends::new(shutdown);
@@ -184,7 +169,13 @@ impl Service {
         front_tasks.spawn(serve(api_listener, parts.api_router(), limits, ends.front.clone()));
         front_tasks.spawn(serve(ops_listener, parts.ops_router(base), limits, ends.front.clone()));
         let deadline = parts.deadline();
-        let done = tokio::spawn(supervise(front_tasks, worker_tasks, bus, ends, deadline));
+        let stages = vec![
+            Stage::new(ends.front.clone(), front_tasks),
+            Stage::new(ends.workers, worker_tasks),
+            Stage::of(ends.bus, bus),
+        ];
+        let left_over = "what was committed is published at the next start";
+        let done = tokio::spawn(supervise(ends.front, stages, deadline, left_over));
         Ok(Self { api_addr, ops_addr, reference: parts.reference, done })
     }
 
@@ -192,13 +183,6 @@ impl Service {
     pub async fn ended(self) -> Ended {
         self.done.await.unwrap_or(Ended::TaskFailed)
     }
-}
-
-async fn listen(addr: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
-    let failed = |source| StartError::Listen { addr, source };
-    let listener = bind(addr).await.map_err(failed)?;
-    let bound = listener.local_addr().map_err(failed)?;
-    Ok((listener, bound))
 }
 
 impl Parts {
@@ -316,40 +300,4 @@ impl Ends {
     fn new(front: CancellationToken) -> Self {
         Self { front, workers: CancellationToken::new(), bus: CancellationToken::new() }
     }
-}
-
-/// Waits for shutdown, or for a task that ends before it (a panic); then ends all, step by step,
-/// within a deadline.
-async fn supervise(
-    mut front: JoinSet<()>,
-    mut workers: JoinSet<()>,
-    bus: JoinHandle<()>,
-    ends: Ends,
-    deadline: Duration,
-) -> Ended {
-    let ended = tokio::select! {
-        biased;
-        () = ends.front.cancelled() => Ended::AsAsked,
-        Some(ended) = front.join_next() => failed(&ended),
-        Some(ended) = workers.join_next() => failed(&ended),
-    };
-    ends.front.cancel();
-    let all = async {
-        while front.join_next().await.is_some() {}
-        ends.workers.cancel();
-        while workers.join_next().await.is_some() {}
-        ends.bus.cancel();
-        if let Err(error) = bus.await {
-            tracing::error!(%error, "bus ended badly");
-        }
-    };
-    if tokio::time::timeout(deadline, all).await.is_err() {
-        tracing::warn!("not everything ended in time; what was committed is published at the next start");
-    }
-    ended
-}
-
-fn failed(ended: &Result<(), tokio::task::JoinError>) -> Ended {
-    tracing::error!(?ended, "a task ended by itself; the process ends");
-    Ended::TaskFailed
 }

@@ -15,6 +15,7 @@ pub mod http;
 pub mod keys;
 pub mod link;
 pub mod lock;
+pub mod process;
 pub mod reconnect;
 pub mod shutdown;
 pub mod telemetry;

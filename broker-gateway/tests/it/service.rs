@@ -3,7 +3,7 @@
 use crate::broker::TestBroker;
 use crate::harness::{Order, PATIENCE, settings};
 use axum::Router;
-use broker_gateway::service::{Ended, Service};
+use broker_gateway::service::Service;
 use contracts::event::{Envelope, GatewayEvent, Payload, Producer};
 use contracts::{EventId, Partition};
 use platform::clock::{IdSource, SystemClock, SystemIds};
@@ -11,6 +11,7 @@ use platform::config::Secret;
 use platform::eventlog::{self, NewEvent};
 use platform::feed;
 use platform::http::{Health, ServerLimits, bind, serve};
+use platform::shutdown::Ended;
 use platform::testing::{TestDatabase, TestRedis, eventually};
 use serde_json::Value;
 use std::path::Path;
@@ -22,8 +23,8 @@ use tokio_util::sync::CancellationToken;
 async fn peer(producer: Producer, shutdown: &CancellationToken) -> (TestDatabase, String) {
     let migrations = Path::new(env!("CARGO_MANIFEST_DIR")).join("../migrations/broker-gateway");
     let database = TestDatabase::create(&migrations).await;
-    let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
+    let (listener, addr) = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let url = format!("http://{addr}");
     let router = feed::router(database.pool.clone(), producer, Secret::new("peer"));
     tokio::spawn(serve(listener, router, ServerLimits::default(), shutdown.clone()));
     (database, url)

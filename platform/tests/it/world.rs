@@ -110,8 +110,8 @@ impl FeedServer {
         let gate = Gate { reads: Arc::default(), down: Arc::default() };
         let router = feed::router(pool.clone(), PRODUCER, Secret::new(TOKEN))
             .layer(middleware::from_fn_with_state(gate.clone(), pass));
-        let listener = bind(([127, 0, 0, 1], 0).into()).await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (listener, addr) = bind(([127, 0, 0, 1], 0).into()).await.unwrap();
+        let url = format!("http://{addr}");
         let shutdown = CancellationToken::new();
         tokio::spawn(serve(listener, router, ServerLimits::default(), shutdown.clone()));
         Self { url, reads: gate.reads, down: gate.down, _shutdown: shutdown.drop_guard() }
