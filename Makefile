@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help stack start stop status demo test drill drill-kill drill-redis drill-overspend drill-duplicate drill-hangup sdk-check prepare servers build
+.PHONY: help stack start stop status demo test drill drill-kill drill-redis drill-overspend drill-duplicate drill-hangup bench sdk-check prepare servers build
 
 # PROFILE=release runs optimised binaries.
 PROFILE ?= dev
@@ -12,6 +12,11 @@ TIMES ?= 50
 SEED ?= 1
 PROCESS ?= order-server
 REDIS ?=
+# Of `make bench`: seconds of one measurement, connections, rounds, accounts.
+SECONDS ?= 8
+CONNECTIONS ?= 64
+ROUNDS ?= 3
+ACCOUNTS ?= 10000
 
 export SQLX_OFFLINE := true
 BIN := $(or $(CARGO_TARGET_DIR),target)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
@@ -66,6 +71,10 @@ drill: servers build ## All drills, one after the other.
 	@for process in order-server broker-gateway fill-receiver; do \
 	  $(BIN)/drill kill --process $$process --times $(TIMES) --seed $(SEED) || exit 1; done
 	@for name in redis overspend duplicate hangup; do $(BIN)/drill $$name --seed $(SEED) || exit 1; done
+
+bench: servers ## Accepted and filled orders a second beside pgbench on the same server, optimised: SECONDS, CONNECTIONS, ROUNDS, ACCOUNTS.
+	@cargo build --locked --release --workspace --bins
+	@$(RUN) $(dir $(BIN))release/load bench --seconds $(SECONDS) --connections $(CONNECTIONS) --rounds $(ROUNDS) --accounts $(ACCOUNTS)
 
 sdk-check: ## Runs the Python SDK example against the running stack.
 	@scripts/sdk-check.sh

@@ -93,14 +93,7 @@ impl Exercise {
     /// # Errors
     /// When the broker refuses or cannot be reached.
     pub async fn configure_broker(&self, change: &Value) -> Result<(), StackError> {
-        let failed = |why: String| StackError::Operator { call: "PUT /sim/v1/config".to_owned(), why };
-        let url = format!("{}/sim/v1/config", self.stack.addresses().sim);
-        let answer = self.stack.http().put(url).json(change).send().await;
-        let answer = answer.map_err(|error| failed(describe_error(&error)))?;
-        if answer.status().is_success() {
-            return Ok(());
-        }
-        Err(failed(format!("{}: {}", answer.status(), answer.text().await.unwrap_or_default())))
+        configure_broker(&self.stack, change).await
     }
 
     /// Kills a process and starts it again after a while, without waiting for it.
@@ -193,6 +186,21 @@ impl Exercise {
             }
         }
     }
+}
+
+/// Changes how the simulated broker of a stack behaves.
+///
+/// # Errors
+/// When the broker refuses or cannot be reached.
+pub(crate) async fn configure_broker(stack: &Stack, change: &Value) -> Result<(), StackError> {
+    let failed = |why: String| StackError::Operator { call: "PUT /sim/v1/config".to_owned(), why };
+    let url = format!("{}/sim/v1/config", stack.addresses().sim);
+    let answer = stack.http().put(url).json(change).send().await;
+    let answer = answer.map_err(|error| failed(describe_error(&error)))?;
+    if answer.status().is_success() {
+        return Ok(());
+    }
+    Err(failed(format!("{}: {}", answer.status(), answer.text().await.unwrap_or_default())))
 }
 
 /// Mistakes of a real broker: lost requests and replies, orders that are recorded or arrive late, errors before and

@@ -26,7 +26,7 @@ pub use name::ProcessName;
 pub(crate) use operator::describe as describe_error;
 pub use operator::{ApiKey, NewAccount, Operator};
 pub use ports::ReservedPort;
-pub use postgres::ensure_database;
+pub use postgres::{ensure_database, find_server};
 pub use running::{Stack, StackOptions, http_client};
 pub use servers::{DatabaseUrls, GivenServers, Servers};
 pub use services::{Addresses, MarketHours, Secrets};

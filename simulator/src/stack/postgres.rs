@@ -206,7 +206,11 @@ pub(super) async fn connect(url: &str) -> Result<PgConnection, sqlx::Error> {
     options.disable_statement_logging().connect().await
 }
 
-fn find_server() -> Result<PathBuf, StackError> {
+/// The folder of the installed server's programs.
+///
+/// # Errors
+/// When no server is installed.
+pub fn find_server() -> Result<PathBuf, StackError> {
     if let Some(bin) = std::env::var_os("POSTGRES_BIN_DIR").map(PathBuf::from) {
         return Ok(bin);
     }

@@ -171,6 +171,12 @@ impl Stack {
         &self.databases
     }
 
+    /// The superuser's URL of the private PostgreSQL server; `None` where the databases were given.
+    #[must_use]
+    pub fn admin_url(&self) -> Option<String> {
+        self.servers.admin_url()
+    }
+
     /// The address of Redis.
     #[must_use]
     pub fn redis_url(&self) -> &str {
