@@ -2,6 +2,7 @@
 
 mod admin;
 mod audit;
+mod errors;
 mod order_list;
 mod parked;
 mod queries;

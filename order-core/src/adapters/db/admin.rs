@@ -1,16 +1,13 @@
 //! Administration that moves no money.
 
 use super::PgStore;
+use super::errors::failed;
 use crate::application::query::{Admin, ApiKey, QueryError};
 use crate::domain::asset::Asset;
 use async_trait::async_trait;
 use contracts::{AccountId, Currency, Partition};
 use time::OffsetDateTime;
 use uuid::Uuid;
-
-fn failed(what: &'static str) -> impl FnOnce(sqlx::Error) -> QueryError {
-    move |source| QueryError::Store { what, source: Box::new(source) }
-}
 
 #[async_trait]
 impl Admin for PgStore {

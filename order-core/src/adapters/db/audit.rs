@@ -1,14 +1,14 @@
 //! The invariants as queries, each listing what breaks it, all in one repeatable-read snapshot:
 //! read one by one they would see different moments and cry wolf.
 
-use super::PgStore;
+use super::{PgStore, errors};
 use crate::application::audit::{Audit, Violation};
 use crate::application::query::QueryError;
 use async_trait::async_trait;
 use sqlx::PgConnection;
 
 fn failed(source: sqlx::Error) -> QueryError {
-    QueryError::Store { what: "audit the books", source: Box::new(source) }
+    errors::failed("audit the books")(source)
 }
 
 #[async_trait]

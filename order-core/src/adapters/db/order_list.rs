@@ -2,20 +2,14 @@
 //! that can do everything makes the planner sort a large account's whole history.
 
 use super::PgStore;
-use super::rows::OrderRow;
+use super::rows::{OrderRow, select_orders};
 use crate::application::query::{OrderFilter, OrderScope};
 use contracts::{AccountId, OrderId, Side, Symbol};
 
 macro_rules! list {
     ($store:expr, $account:expr, $filter:expr, $symbols:expr, $sql:literal) => {
-        sqlx::query_as!(
-            OrderRow,
-            "select id, account_id, client_order_id, symbol, asset_id, side, order_type, time_in_force, quantity,
-                    limit_price, hold_price, submit, manual, cancel_requests, cancels_refused, broker_end,
-                    broker_end_quantity, gross_quantity, net_quantity, net_notional, hold_cash, hold_shares, commission,
-                    broker, broker_order_id, reason, accepted_at, updated_at, cancel_requested_at, ended_at
-             from orders
-             where ($2::timestamptz is null or accepted_at > $2)
+        select_orders!(
+            "where ($2::timestamptz is null or accepted_at > $2)
                and ($3::timestamptz is null or accepted_at < $3)
                and ($4::uuid is null or id < $4)
                and ($5::uuid is null or id > $5)

@@ -1,14 +1,11 @@
 //! Parked events for operators.
 
 use super::PgStore;
+use super::errors::failed;
 use crate::application::parked::{Parked, ParkedEvent};
 use crate::application::query::QueryError;
 use async_trait::async_trait;
 use contracts::Partition;
-
-fn failed(what: &'static str) -> impl FnOnce(sqlx::Error) -> QueryError {
-    move |source| QueryError::Store { what, source: Box::new(source) }
-}
 
 #[async_trait]
 impl Parked for PgStore {

@@ -1,6 +1,7 @@
 //! What the API reads.
 
-use super::rows::{OrderRow, PositionRow, account_status};
+use super::errors::{corrupt, failed};
+use super::rows::{OrderRow, PositionRow, account_status, select_orders};
 use super::{PgStore, order_list};
 use crate::application::query::{AccountView, ApiKey, OrderFilter, PositionView, Queries, QueryError, StatusCounts};
 use crate::domain::account::Balance;
@@ -10,14 +11,6 @@ use async_trait::async_trait;
 use contracts::{AccountId, ClientOrderId, Currency, OrderId, Symbol};
 use uuid::Uuid;
 
-fn failed(what: &'static str) -> impl FnOnce(sqlx::Error) -> QueryError {
-    move |source| QueryError::Store { what, source: Box::new(source) }
-}
-
-fn corrupt(what: &'static str, detail: impl std::fmt::Display) -> QueryError {
-    QueryError::Corrupt { what, detail: detail.to_string() }
-}
-
 fn into_order(row: OrderRow) -> Result<Order, QueryError> {
     row.into_order().map_err(|e| corrupt("order", e))
 }
@@ -25,19 +18,10 @@ fn into_order(row: OrderRow) -> Result<Order, QueryError> {
 #[async_trait]
 impl Queries for PgStore {
     async fn order(&self, account: AccountId, order: OrderId) -> Result<Option<Order>, QueryError> {
-        let row = sqlx::query_as!(
-            OrderRow,
-            "select id, account_id, client_order_id, symbol, asset_id, side, order_type, time_in_force, quantity,
-                    limit_price, hold_price, submit, manual, cancel_requests, cancels_refused, broker_end,
-                    broker_end_quantity, gross_quantity, net_quantity, net_notional, hold_cash, hold_shares, commission,
-                    broker, broker_order_id, reason, accepted_at, updated_at, cancel_requested_at, ended_at
-             from orders where id = $1 and account_id = $2",
-            order.as_uuid(),
-            account.as_uuid(),
-        )
-        .fetch_optional(&self.pool)
-        .await
-        .map_err(failed("read an order"))?;
+        let row = select_orders!("where id = $1 and account_id = $2", order.as_uuid(), account.as_uuid())
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(failed("read an order"))?;
         row.map(into_order).transpose()
     }
 
@@ -53,19 +37,10 @@ impl Queries for PgStore {
     }
 
     async fn order_by_client_id(&self, account: AccountId, id: &ClientOrderId) -> Result<Option<Order>, QueryError> {
-        let row = sqlx::query_as!(
-            OrderRow,
-            "select id, account_id, client_order_id, symbol, asset_id, side, order_type, time_in_force, quantity,
-                    limit_price, hold_price, submit, manual, cancel_requests, cancels_refused, broker_end,
-                    broker_end_quantity, gross_quantity, net_quantity, net_notional, hold_cash, hold_shares, commission,
-                    broker, broker_order_id, reason, accepted_at, updated_at, cancel_requested_at, ended_at
-             from orders where account_id = $1 and client_order_id = $2",
-            account.as_uuid(),
-            id.as_str(),
-        )
-        .fetch_optional(&self.pool)
-        .await
-        .map_err(failed("read an order"))?;
+        let row = select_orders!("where account_id = $1 and client_order_id = $2", account.as_uuid(), id.as_str())
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(failed("read an order"))?;
         row.map(into_order).transpose()
     }
 

@@ -109,6 +109,23 @@ pub(super) struct OrderRow {
     pub(super) ended_at: Option<OffsetDateTime>,
 }
 
+/// Orders with all that an [`OrderRow`] holds: the one list of an order's columns for reading it
+/// whole. The rest of the statement is given as literals, so that it is checked when compiled.
+macro_rules! select_orders {
+    ($rest:literal $(+ $more:literal)*, $($argument:expr),+ $(,)?) => {
+        sqlx::query_as!(
+            crate::adapters::db::rows::OrderRow,
+            "select id, account_id, client_order_id, symbol, asset_id, side, order_type, time_in_force, quantity,
+                    limit_price, hold_price, submit, manual, cancel_requests, cancels_refused, broker_end,
+                    broker_end_quantity, gross_quantity, net_quantity, net_notional, hold_cash, hold_shares, commission,
+                    broker, broker_order_id, reason, accepted_at, updated_at, cancel_requested_at, ended_at
+             from orders " + $rest $(+ $more)*,
+            $($argument),+
+        )
+    };
+}
+pub(super) use select_orders;
+
 impl OrderRow {
     pub(super) fn into_order(self) -> Result<Order, RowError> {
         let terms = OrderTerms::new(

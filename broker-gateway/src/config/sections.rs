@@ -1,0 +1,158 @@
+//! The sections, as they are written. Every field is explained in `config.default.toml`.
+
+use platform::config::Secret;
+use serde::Deserialize;
+use std::net::SocketAddr;
+
+/// Listener.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HttpSettings {
+    /// Operator's port.
+    pub ops_addr: SocketAddr,
+}
+
+/// Credentials of callers.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenSettings {
+    /// Operators.
+    pub ops: Secret,
+    /// Other processes.
+    pub peer: Secret,
+}
+
+/// Taking others' logs in.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IntakeSettings {
+    /// Most slices at once.
+    pub slices_max: u32,
+}
+
+/// Where other processes' operator ports are.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PeerSettings {
+    /// The order server.
+    pub order_server_url: String,
+    /// The fill receiver.
+    pub receiver_url: String,
+}
+
+/// The broker.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "explained in config.default.toml")]
+pub struct BrokerSettings {
+    pub id: String,
+    pub base_url: String,
+    pub key_id: Secret,
+    pub secret_key: Secret,
+    pub account_id: String,
+    pub connect_timeout_ms: u64,
+    pub call_timeout_ms: u64,
+    pub idle_timeout_ms: u64,
+    pub body_len_max: usize,
+}
+
+/// How a used key is treated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EnforcementWord {
+    /// Not at all.
+    Never,
+    /// For `key_window_ms`.
+    Window,
+    /// For ever.
+    Always,
+}
+
+/// What the broker promises.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "explained in config.default.toml")]
+pub struct ProfileSettings {
+    pub key_accepted: bool,
+    pub key_looked_up: bool,
+    pub key_enforcement: EnforcementWord,
+    pub key_window_ms: i64,
+    pub honours_valid_until: bool,
+    pub record_lag_max_ms: i64,
+    pub longest_flight_ms: i64,
+    pub clock_skew_max_ms: i64,
+    pub rate_limited_is_unprocessed: bool,
+}
+
+/// Patience with orders that the broker is not known to have.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "explained in config.default.toml")]
+pub struct RetrySettings {
+    pub minute_ms: i64,
+    pub ladder_minutes: Vec<i64>,
+    pub valid_for_minutes: i64,
+    pub doubt_max_minutes: i64,
+    pub lookup_delay_first_ms: i64,
+    pub unsent_delay_first_ms: i64,
+    pub unsent_delay_max_ms: i64,
+    pub send_grace_ms: i64,
+    pub record_grace_ms: i64,
+}
+
+/// Patience with calls on orders that the broker has.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "explained in config.default.toml")]
+pub struct LiveSettings {
+    pub tries_max: i32,
+    pub delay_first_ms: i64,
+    pub delay_max_ms: i64,
+}
+
+/// Rate, concurrency, batches.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "explained in config.default.toml")]
+pub struct LaneSettings {
+    pub rate_per_s: u32,
+    pub burst: u32,
+    pub rate_per_s_max: u32,
+    pub concurrency_max: u32,
+    pub claim_len_max: u32,
+    pub record_len_max: usize,
+    pub record_queue_len_max: usize,
+    pub poll_interval_ms: u64,
+    pub batch_wait_ms: u64,
+    pub unreachable_pause_first_ms: u64,
+    pub pause_max_ms: u64,
+    pub rate_limited_pause_ms: u64,
+    pub error_delay_ms: u64,
+    pub record_give_up_ms: u64,
+}
+
+/// Assets and prices.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "explained in config.default.toml")]
+pub struct ReferenceSettings {
+    pub prices_interval_ms: u64,
+    pub assets_interval_ms: u64,
+    pub body_len_max: usize,
+}
+
+/// Counting.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WatchSettings {
+    /// Time between two counts.
+    pub count_interval_ms: u64,
+}
+
+/// The end.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShutdownSettings {
+    /// Longest wait.
+    pub deadline_ms: u64,
+}
