@@ -8,6 +8,7 @@ use crate::adapters::intake::Intake;
 use crate::adapters::jitter::RandomJitter;
 use crate::application::chain::Chain;
 use crate::application::lane::{LaneControl, LaneWorker};
+use crate::application::ports::StoreError;
 use crate::application::recorder::Recorder;
 use crate::application::reference::{self, Instruments};
 use crate::application::rules::Rules;
@@ -53,6 +54,9 @@ pub enum StartError {
     /// The HTTP client for feeds.
     #[error("http client for feeds could not be built")]
     Client(#[source] reqwest::Error),
+    /// Orders in doubt, to be looked into first.
+    #[error("orders in doubt could not be made due")]
+    Review(#[from] StoreError),
     /// The bus's address.
     #[error("bus cannot be used")]
     Bus(#[from] LinkError),
@@ -100,7 +104,7 @@ impl Service {
         base: impl FnOnce(Arc<dyn Health>) -> Router,
         shutdown: CancellationToken,
     ) -> Result<Self, StartError> {
-        let rules = Arc::new(settings.rules()?);
+        let mut rules = settings.rules()?;
         let pool = db::connect(&settings.database).await?;
         db::check_migrations(&pool, &MIGRATOR).await?;
         let (listener, ops_addr) = bind(settings.http.ops_addr).await?;
@@ -114,6 +118,8 @@ impl Service {
             bus_end.clone(),
         )?;
         let store = Arc::new(PgStore::new(pool.clone(), ids, Some(publisher)));
+        rules.retry.reviewed_since = store.begin_reviews().await?;
+        let rules = Arc::new(rules);
         let control = LaneControl::new(Lane::new(settings.lane_policy()));
         let wake = Arc::new(Notify::new());
         let parts = Parts { settings, rules, clock, store, control, wake, shutdown: shutdown.clone() };

@@ -14,7 +14,7 @@ mod write;
 
 pub use error::RowError;
 pub use gauges::Gauges;
-pub use slice::{DeferredEvent, SliceStart, SliceTransaction};
+pub use slice::{DeferredEvent, Meeting, SliceStart, SliceTransaction};
 pub use store::PgStore;
 
 pub(super) use error::is_data_error;

@@ -1,11 +1,11 @@
 //! The two logs that the gateway reads: the order server's, for work, and the fill receiver's, for
 //! evidence. Rows, effects and the applied position are one transaction.
 
-use super::db::{DeferredEvent, PgStore, SliceStart, SliceTransaction};
+use super::db::{DeferredEvent, Meeting, PgStore, SliceStart, SliceTransaction};
 use crate::application::alarm::{self, Alarm};
 use crate::application::chain::Chain;
 use crate::application::change::Change;
-use crate::application::intake::{OrdersBatch, apply_evidence, apply_wishes, is_terminal};
+use crate::application::intake::{OrdersBatch, Sighting, apply_evidence, apply_wishes, is_terminal};
 use crate::application::ports::{JitterSource, StoreError};
 use crate::application::rules::Rules;
 use crate::domain::retry::{Jitter, Now};
@@ -52,8 +52,9 @@ impl<J: JitterSource> Intake<J> {
     async fn apply_orders(&self, mut tx: SliceTransaction<'_>, slice: &Slice) -> Result<SliceOutcome, StoreError> {
         let (batch, deferred) = self.sort_orders(&mut tx, slice).await?;
         tx.defer(&deferred).await?;
-        let others = tx.insert(&self.rules.profile.broker, &batch.submits).await?;
         let submitted: Vec<Uuid> = batch.submits.iter().map(|new| new.order_id.as_uuid()).collect();
+        tx.meet(&submitted, Meeting::Order).await?;
+        let others = tx.insert(&self.rules.profile.broker, &batch.submits).await?;
         let early = self.early(&mut tx, &submitted).await?;
         let touched: BTreeSet<Uuid> = batch.wishes.keys().chain(early.keys()).map(|id| id.as_uuid()).collect();
         let touched: Vec<Uuid> = touched.into_iter().collect();
@@ -101,21 +102,19 @@ impl<J: JitterSource> Intake<J> {
         &self,
         tx: &mut SliceTransaction<'_>,
         submitted: &[Uuid],
-    ) -> Result<HashMap<OrderId, ObservedOrder>, StoreError> {
+    ) -> Result<HashMap<OrderId, Vec<Sighting>>, StoreError> {
         if submitted.is_empty() {
             return Ok(HashMap::new());
         }
-        let broker = self.rules.profile.broker.as_str();
-        let rows = tx.early_evidence(submitted).await?;
-        Ok(rows
-            .into_iter()
-            .filter(|row| row.broker == broker)
-            .filter_map(|row| {
-                let broker_order_id = BrokerOrderId::new(row.broker_order_id).ok()?;
-                let (status, cumulative_quantity) = (row.order_status, row.cumulative);
-                Some((OrderId::new(row.order_id), ObservedOrder { broker_order_id, status, cumulative_quantity }))
-            })
-            .collect())
+        let mut early: HashMap<OrderId, Vec<Sighting>> = HashMap::new();
+        for row in tx.early_evidence(submitted).await? {
+            let Ok(broker_order_id) = BrokerOrderId::new(row.broker_order_id) else { continue };
+            let observed =
+                ObservedOrder { broker_order_id, status: row.order_status, cumulative_quantity: row.cumulative };
+            let sighting = Sighting { broker: row.broker, symbol: row.symbol, side: row.side, observed };
+            early.entry(OrderId::new(row.order_id)).or_default().push(sighting);
+        }
+        Ok(early)
     }
 
     async fn apply_evidence(&self, mut tx: SliceTransaction<'_>, slice: &Slice) -> Result<SliceOutcome, StoreError> {
@@ -134,7 +133,7 @@ impl<J: JitterSource> Intake<J> {
         tx.defer(&deferred).await?;
         let ids: BTreeSet<Uuid> = ours.iter().map(|(_, order, _)| order.as_uuid()).collect();
         let ids: Vec<Uuid> = ids.into_iter().collect();
-        let known = tx.known(&ids).await?;
+        let known = known_or_met(&mut tx, &ids).await?;
         let mut relevant: HashMap<OrderId, Vec<BrokerEvent>> = HashMap::new();
         let mut kept: Vec<(Uuid, OrderId, &BrokerEvent, &'static str)> = Vec::new();
         for (event_id, order, event) in &ours {
@@ -165,6 +164,21 @@ impl<J: JitterSource> Intake<J> {
     fn jitter(&self) -> Jitter {
         Jitter(self.jitter.permille())
     }
+}
+
+/// The requests that are here. Before an order counts as unknown, its bucket is locked and it is
+/// looked for once more, so that its order and this evidence never miss each other.
+async fn known_or_met(
+    tx: &mut SliceTransaction<'_>,
+    ids: &[Uuid],
+) -> Result<HashMap<Uuid, (String, Option<String>)>, StoreError> {
+    let mut known = tx.known(ids).await?;
+    let missing: Vec<Uuid> = ids.iter().filter(|id| !known.contains_key(*id)).copied().collect();
+    if !missing.is_empty() {
+        tx.meet(&missing, Meeting::Evidence).await?;
+        known.extend(tx.known(&missing).await?);
+    }
+    Ok(known)
 }
 
 /// What an event does to its request.

@@ -62,13 +62,26 @@ impl OrdersBatch {
     }
 }
 
+/// What evidence that came before its order said about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sighting {
+    /// Which broker.
+    pub broker: String,
+    /// Of which share; none where it was not kept.
+    pub symbol: Option<String>,
+    /// Bought or sold; none where it was not kept.
+    pub side: Option<String>,
+    /// The broker's order.
+    pub observed: ObservedOrder,
+}
+
 /// Applies wishes, and evidence that came before the order, to their requests.
 pub fn apply_wishes(
     rules: &Rules,
     now: Now,
     loaded: Vec<Loaded>,
     wishes: &HashMap<OrderId, Vec<Wish>>,
-    early: &HashMap<OrderId, ObservedOrder>,
+    early: &HashMap<OrderId, Vec<Sighting>>,
     mut jitter: impl FnMut() -> Jitter,
 ) -> Vec<Change> {
     loaded
@@ -79,8 +92,9 @@ pub fn apply_wishes(
             let is_busy = loaded.0.cancel.is_pending() || loaded.0.observe.is_pending();
             let is_alive = loaded.0.state.is_alive();
             let mut case = Case::new(rules, loaded, now, jitter());
-            if let Some(observed) = early.get(&order_id) {
-                case.alive(observed.clone(), EvidenceSource::Stream);
+            let mut alarms = Vec::new();
+            for sighting in early.get(&order_id).into_iter().flatten() {
+                alarms.extend(apply_early(&mut case, sighting));
             }
             for wish in wishes.get(&order_id).into_iter().flatten() {
                 match wish {
@@ -88,9 +102,26 @@ pub fn apply_wishes(
                     Wish::Observe => case.observe(),
                 }
             }
-            if is_alive && is_busy { case.claimed() } else { case.settled() }
+            let mut change = if is_alive && is_busy { case.claimed() } else { case.settled() };
+            change.alarms.extend(alarms);
+            change
         })
         .collect()
+}
+
+fn apply_early(case: &mut Case<'_>, sighting: &Sighting) -> Option<Alarm> {
+    let request = case.request();
+    if sighting.broker != request.broker.as_str() {
+        return Some(Alarm::OtherBroker { broker: sighting.broker.clone() });
+    }
+    let is_other = sighting.symbol.as_deref().is_some_and(|symbol| symbol != request.terms.symbol().as_str())
+        || sighting.side.as_deref().is_some_and(|side| side != request.terms.side().as_str());
+    if is_other {
+        case.contradict("symbol or side");
+    } else {
+        case.alive(sighting.observed.clone(), EvidenceSource::Stream);
+    }
+    None
 }
 
 /// Whether an event says that the order is at its end.

@@ -200,7 +200,7 @@ impl<S: LaneStore, C: Caller, D: Dialect, J: JitterSource> LaneWorker<S, C, D, J
         let mut planned = Vec::new();
         let due = self
             .store
-            .claim(limit, |moment, due| {
+            .claim(limit, self.rules.review_hold(), |moment, due| {
                 // The grace runs from before the database's time was read, so that it is never longer
                 // than it looks.
                 since = moment.asked_at;

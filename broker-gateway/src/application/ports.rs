@@ -2,6 +2,7 @@
 
 use super::change::Change;
 use super::request::Loaded;
+use super::rules::ReviewHold;
 use super::wire::{WireRequest, WireResult};
 use crate::domain::attempt::Attempt;
 use crate::domain::outcome::{CancelOutcome, CreateOutcome, LookupOutcome};
@@ -61,8 +62,14 @@ pub struct DatabaseMoment {
 /// The requests, as the lane needs them. One call is one transaction.
 pub trait LaneStore: Send + Sync + 'static {
     /// Locks up to `limit` due requests that nobody else holds, lets `decide` work out their
-    /// changes at the database's time, writes them with their events, and commits.
-    fn claim<F>(&self, limit: u32, decide: F) -> impl Future<Output = Result<u32, StoreError>> + Send
+    /// changes at the database's time, writes them with their events, and commits. With a `hold`,
+    /// new orders of accounts with a doubt that was not looked into are left.
+    fn claim<F>(
+        &self,
+        limit: u32,
+        hold: Option<ReviewHold>,
+        decide: F,
+    ) -> impl Future<Output = Result<u32, StoreError>> + Send
     where
         F: FnOnce(DatabaseMoment, Vec<Loaded>) -> Vec<Change> + Send;
 

@@ -3,7 +3,7 @@
 use crate::domain::live::LivePolicy;
 use crate::domain::profile::Profile;
 use crate::domain::retry::RetryPolicy;
-use time::Duration;
+use time::{Duration, OffsetDateTime};
 
 /// How long the phases of a call may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +26,18 @@ impl Timings {
     }
 }
 
+/// What holds back new orders of an account: see [`Rules::review_hold`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReviewHold {
+    /// The start of this process, by the database's clock.
+    pub since: OffsetDateTime,
+    /// Attempts that must have ended by this moment were claimed before the start: whoever made them
+    /// may be dead.
+    pub claimed_before_ends: OffsetDateTime,
+    /// How long a doubt that could not be looked up holds.
+    pub hold_max: Duration,
+}
+
 /// The rules of one lane.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rules {
@@ -37,4 +49,18 @@ pub struct Rules {
     pub live: LivePolicy,
     /// Phases of a call.
     pub timings: Timings,
+}
+
+impl Rules {
+    /// What holds back new orders of an account until its doubts were looked into; none where the
+    /// broker cannot be asked, so that waiting would teach nothing.
+    #[must_use]
+    pub fn review_hold(&self) -> Option<ReviewHold> {
+        let since = self.retry.reviewed_since;
+        self.profile.key_looked_up.then(|| ReviewHold {
+            since,
+            claimed_before_ends: since.saturating_add(self.timings.give_up_after()),
+            hold_max: self.retry.review_hold_max,
+        })
+    }
 }

@@ -54,6 +54,10 @@ impl Settings {
             ),
             (!broker.account_id.contains('/'), "broker.account_id must not hold a slash"),
             (
+                u64::try_from(retry.review_hold_max_ms).is_ok_and(|hold| hold > broker.call_timeout_ms),
+                "retry.review_hold_max_ms must exceed broker.call_timeout_ms: a lookup must be able to end within it",
+            ),
+            (
                 self.intake.slices_max.saturating_add(3) <= self.database.connections_max,
                 "intake.slices_max must leave three of database.connections_max to the lane, its recorder and the feed",
             ),

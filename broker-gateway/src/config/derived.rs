@@ -76,6 +76,8 @@ impl Settings {
                 unsent_delay_max: span(retry.unsent_delay_max_ms),
                 doubt_max: minutes(retry.doubt_max_minutes),
                 send_grace: span(retry.send_grace_ms),
+                reviewed_since: time::OffsetDateTime::UNIX_EPOCH,
+                review_hold_max: span(retry.review_hold_max_ms),
             },
             live: LivePolicy {
                 tries_max: live.tries_max,

@@ -98,6 +98,7 @@ pub struct RetrySettings {
     pub unsent_delay_max_ms: i64,
     pub send_grace_ms: i64,
     pub record_grace_ms: i64,
+    pub review_hold_max_ms: i64,
 }
 
 /// Patience with calls on orders that the broker has.

@@ -36,6 +36,11 @@ pub struct RetryPolicy {
     pub doubt_max: Duration,
     /// Longest time between committing an attempt and writing it to the socket.
     pub send_grace: Duration,
+    /// A question begun before this does not count as having asked: the start of this process, by
+    /// the database's clock.
+    pub reviewed_since: OffsetDateTime,
+    /// For how long a doubt that nobody could look up holds back new orders of its account.
+    pub review_hold_max: Duration,
 }
 
 /// The time, and whether it can be trusted for a decision to send again.
@@ -210,7 +215,8 @@ fn doubtful(
     if let Resend::At(ready) = resend
         && now.at >= ready
     {
-        let asked_since = |asked: Option<OffsetDateTime>| asked.is_some_and(|at| at >= ready);
+        let asked_since =
+            |asked: Option<OffsetDateTime>| asked.is_some_and(|at| at >= ready.max(policy.reviewed_since));
         if asked_since(history.asked.last_none_began_at) {
             return Action::Send;
         }
@@ -267,7 +273,7 @@ fn resend(profile: &Profile, policy: &RetryPolicy, history: &History, now: Now, 
     let step = doubt.sent.checked_sub(1).and_then(|step| usize::try_from(step).ok());
     let Some(wait) = step.and_then(|step| policy.ladder.get(step)) else { return Resend::Never };
     let Some(first) = history.first_claimed_at() else { return Resend::Never };
-    let ready = doubt.last_ended_at.saturating_add(*wait);
+    let ready = doubt.last_ended_at.saturating_add(*wait).max(after_unsent(policy, history));
     // The bytes leave at the latest when the grace is over.
     let leaves_at = ready.max(now.at).saturating_add(policy.send_grace);
     if !profile.key_still_enforced(first, leaves_at) || history.valid_until.is_some_and(|until| leaves_at >= until) {
@@ -280,7 +286,19 @@ fn resend(profile: &Profile, policy: &RetryPolicy, history: &History, now: Now, 
     }
 }
 
-/// When the next lookup is due; none when it is due now. The first one after an attempt is.
+/// What was proven not to have left us since the last attempt that may have arrived has a wait of
+/// its own, and makes an older "none" too old to send on.
+fn after_unsent(policy: &RetryPolicy, history: &History) -> OffsetDateTime {
+    let unsent = || history.attempts.iter().rev().take_while(|attempt| !attempt.may_have_arrived());
+    let Some(last) = unsent().filter_map(|attempt| attempt.end.as_ref().map(|(_, at)| *at)).max() else {
+        return OffsetDateTime::UNIX_EPOCH;
+    };
+    let tries = u32::try_from(unsent().count()).unwrap_or(u32::MAX);
+    last.saturating_add(doubled(policy.unsent_delay_first, policy.unsent_delay_max, tries.saturating_sub(1)))
+}
+
+/// When the next lookup is due; none when it is due now. The first one after an attempt is, and the
+/// first one of this process.
 fn next_question(
     policy: &RetryPolicy,
     history: &History,
@@ -288,7 +306,8 @@ fn next_question(
     jitter: Jitter,
     doubt: &Doubt,
 ) -> Option<OffsetDateTime> {
-    let last = history.asked.last_began_at.filter(|at| *at >= doubt.last_ended_at)?;
+    let counts_from = doubt.last_ended_at.max(policy.reviewed_since);
+    let last = history.asked.last_began_at.filter(|at| *at >= counts_from)?;
     let wait = doubled(policy.lookup_delay_first, policy.lookup_delay_max, history.asked.count.saturating_sub(1));
     due(last, wait, now, jitter)
 }

@@ -24,6 +24,8 @@ fn policy() -> RetryPolicy {
         unsent_delay_max: Duration::seconds(30),
         doubt_max: Duration::minutes(60),
         send_grace: SEND_GRACE,
+        reviewed_since: OffsetDateTime::UNIX_EPOCH,
+        review_hold_max: Duration::seconds(30),
     }
 }
 

@@ -102,6 +102,13 @@ impl TestBroker {
         self.lock().seen.iter().filter(|seen| seen.method == "POST").cloned().collect()
     }
 
+    /// Every call about these orders, in the order in which they came: the kind and whose.
+    pub(crate) fn calls_about<'a>(&self, keys: &[(&'a str, String)]) -> Vec<(&'static str, &'a str)> {
+        let state = self.lock();
+        let whose = |seen: &Seen| keys.iter().find(|(_, key)| seen.target.contains(key) || seen.body.contains(key));
+        state.seen.iter().filter_map(|seen| whose(seen).map(|(name, _)| (kind(seen), *name))).collect()
+    }
+
     pub(crate) fn cancels(&self) -> usize {
         self.lock().seen.iter().filter(|seen| seen.method == "DELETE").count()
     }

@@ -104,8 +104,19 @@ impl Gateway {
         Self::new(settings(&broker.url())).await
     }
 
-    /// Starts a lane as a process would. Several may run at once.
+    /// Starts a lane that counts every lookup ever made. Several may run at once.
     pub(crate) fn start(&self) -> RunningLane {
+        self.start_by(Arc::clone(&self.rules))
+    }
+
+    /// Starts a lane as a new process does.
+    pub(crate) async fn start_anew(&self) -> RunningLane {
+        let mut rules = Rules::clone(&self.rules);
+        rules.retry.reviewed_since = self.store.begin_reviews().await.unwrap();
+        self.start_by(Arc::new(rules))
+    }
+
+    fn start_by(&self, rules: Arc<Rules>) -> RunningLane {
         let settings = &self.settings;
         let control = LaneControl::new(Lane::new(settings.lane_policy()));
         let broker = &settings.broker;
@@ -118,7 +129,7 @@ impl Gateway {
             dialect: Arc::new(Alpaca::new(&broker.account_id, true)),
             jitter: RandomJitter,
             clock: Arc::new(SystemClock),
-            rules: Arc::clone(&self.rules),
+            rules: Arc::clone(&rules),
             control: control.clone(),
             limits: settings.lane_limits(),
             wake: Arc::clone(&self.wake),
@@ -126,7 +137,7 @@ impl Gateway {
         };
         let recorder = Recorder {
             store: Arc::clone(&self.store),
-            rules: Arc::clone(&self.rules),
+            rules,
             jitter: RandomJitter,
             limits: settings.recorder_limits(),
             wake: Arc::clone(&self.wake),

@@ -14,6 +14,8 @@ mod claims;
 mod doubt;
 mod harness;
 mod intake;
+mod meeting;
+mod reviews;
 mod service;
 mod settlement;
 mod wire;

@@ -15,6 +15,8 @@ pub struct Gauges {
     pub in_doubt: i64,
     /// For how long the oldest of them has been, in seconds.
     pub in_doubt_age_s: i64,
+    /// Requests in doubt that no lookup has answered yet: they hold back new orders of their accounts.
+    pub unreviewed: i64,
     /// Requests in the hands of persons.
     pub manual: i64,
     /// For how long the oldest of them has been, in seconds.
@@ -35,6 +37,7 @@ impl PgStore {
             select
                 due.n as "due!", due.age_ms as "due_age_ms!",
                 coalesce(doubt.n, 0) as "in_doubt!", coalesce(doubt.age_s, 0) as "in_doubt_age_s!",
+                coalesce(doubt.unreviewed, 0) as "unreviewed!",
                 coalesce(manual.n, 0) as "manual!", coalesce(manual.age_s, 0) as "manual_age_s!",
                 (select count(*) from deferred) as "deferred!"
             from (
@@ -44,7 +47,8 @@ impl PgStore {
             ) due
             cross join (
                 select count(*) as n,
-                    coalesce(extract(epoch from statement_timestamp() - min(state_since)), 0)::bigint as age_s
+                    coalesce(extract(epoch from statement_timestamp() - min(state_since)), 0)::bigint as age_s,
+                    count(*) filter (where none_at is null or none_at < state_since) as unreviewed
                 from requests where state in ('doubt', 'manual') and state = 'doubt'
             ) doubt
             cross join (
@@ -70,6 +74,7 @@ impl Gauges {
         set("gateway_due_age_milliseconds", self.due_age_ms);
         set("gateway_in_doubt_requests", self.in_doubt);
         set("gateway_in_doubt_age_seconds", self.in_doubt_age_s);
+        set("gateway_unreviewed_requests", self.unreviewed);
         set("gateway_manual_requests", self.manual);
         set("gateway_manual_age_seconds", self.manual_age_s);
         set("gateway_deferred_events", self.deferred);

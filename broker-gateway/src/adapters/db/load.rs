@@ -3,6 +3,7 @@
 use super::error::RowError;
 use super::row::{AttemptRow, RequestRow};
 use crate::application::request::{Loaded, Request};
+use crate::application::rules::ReviewHold;
 use crate::domain::attempt::Attempt;
 use crate::domain::state::State;
 use contracts::OrderId;
@@ -25,7 +26,17 @@ pub(super) enum LoadError {
 }
 
 /// Locks due requests that nobody else holds: cancels first, then questions, then sends.
-pub(super) async fn lock_due(conn: &mut PgConnection, limit: u32) -> Result<Vec<Uuid>, LoadError> {
+///
+/// With a hold, a send is left while its account has an attempt that should have ended or was
+/// claimed before this process started, or a doubt that no lookup has answered since it began and
+/// since the start. Nobody needs to have seen the end of such an attempt for that, so a copy that
+/// knows nothing of a dead one holds back too.
+pub(super) async fn lock_due(
+    conn: &mut PgConnection,
+    limit: u32,
+    hold: Option<ReviewHold>,
+) -> Result<Vec<Uuid>, LoadError> {
+    let hold_ms = hold.map_or(0, |hold| i64::try_from(hold.hold_max.whole_milliseconds()).unwrap_or(i64::MAX));
     sqlx::query_scalar!(
         r#"
         select due.order_id
@@ -34,6 +45,20 @@ pub(super) async fn lock_due(conn: &mut PgConnection, limit: u32) -> Result<Vec<
             select r.order_id
             from requests r
             where r.due_rank = ranks.rank and r.due_at <= statement_timestamp()
+                and (ranks.rank < 2 or not $2 or (
+                    r.account_id not in (
+                        select d.account_id from requests d
+                        where d.state in ('doubt', 'manual') and d.state = 'doubt'
+                            and (d.none_at is null or d.none_at < greatest(d.state_since, $3))
+                            and greatest(d.state_since, $3)
+                                > statement_timestamp() - $5::bigint * interval '1 millisecond'
+                    )
+                    and r.account_id not in (
+                        select s.account_id from requests s
+                        where s.due_rank = 1 and s.state = 'sending'
+                            and s.due_at < greatest(statement_timestamp(), $4)
+                    )
+                ))
             order by r.due_at, r.order_id
             limit $1
             for update of r skip locked
@@ -41,10 +66,39 @@ pub(super) async fn lock_due(conn: &mut PgConnection, limit: u32) -> Result<Vec<
         limit $1
         "#,
         i64::from(limit),
+        hold.is_some(),
+        hold.map(|hold| hold.since),
+        hold.map(|hold| hold.claimed_before_ends),
+        hold_ms,
     )
     .fetch_all(conn)
     .await
     .map_err(LoadError::Lock)
+}
+
+/// Makes every doubt due that waits for its next lookup, some at a time. Answers the database's time
+/// and whether there may be more.
+pub(super) async fn wake_doubts(conn: &mut PgConnection) -> Result<(OffsetDateTime, bool), LoadError> {
+    const LEN: i64 = 1000;
+    let row = sqlx::query!(
+        r#"
+        with woken as (
+            update requests set version = version + 1, due_at = statement_timestamp()
+            where order_id in (
+                select order_id from requests
+                where state in ('doubt', 'manual') and state = 'doubt' and due_at > statement_timestamp()
+                order by order_id limit $1 for update skip locked
+            )
+            returning 1
+        )
+        select statement_timestamp() as "at!", (select count(*) from woken) as "woken!"
+        "#,
+        LEN
+    )
+    .fetch_one(conn)
+    .await
+    .map_err(LoadError::Lock)?;
+    Ok((row.at, row.woken >= LEN))
 }
 
 /// Locks requests by id, in the order that every transaction locks them in.

@@ -14,11 +14,28 @@ use platform::consumer::Slice;
 use platform::eventlog::Position;
 use rust_decimal::Decimal;
 use sqlx::{Postgres, Transaction};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 const OPERATION: &str = "intake";
+
+/// The class of the advisory locks at which orders and their evidence meet. Advisory, since a row
+/// lock would be written at every order.
+const MEETING_LOCK: i32 = 0x6d65_6574;
+
+/// Few, since locks of a server are few; orders share one without waiting, only evidence of an
+/// unknown order has a bucket alone.
+const MEETING_BUCKETS: u8 = 64;
+
+/// Who comes to a meeting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Meeting {
+    /// A transaction that brings orders.
+    Order,
+    /// One that has evidence of orders that it did not find.
+    Evidence,
+}
 
 fn failed(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreError {
     StoreError::failed(OPERATION, source)
@@ -81,6 +98,44 @@ impl SliceTransaction<'_> {
         .await
         .map_err(failed)?;
         Ok(rows.into_iter().collect())
+    }
+
+    /// Makes orders and evidence of the same order meet: the transaction that brings an order and the
+    /// one that finds it missing go one after the other, whichever comes first. Until the end of the
+    /// transaction; before any request is locked.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    pub async fn meet(&mut self, orders: &[Uuid], who: Meeting) -> Result<(), StoreError> {
+        // Buckets in ascending order, so that nobody waits in a circle.
+        let buckets: BTreeSet<i32> = orders.iter().map(|id| i32::from(id.as_bytes()[15] % MEETING_BUCKETS)).collect();
+        let buckets: Vec<i32> = buckets.into_iter().collect();
+        if buckets.is_empty() {
+            return Ok(());
+        }
+        match who {
+            Meeting::Order => {
+                sqlx::query!(
+                    "select count(pg_advisory_xact_lock_shared($1, bucket)) from unnest($2::int[]) as b (bucket)",
+                    MEETING_LOCK,
+                    &buckets
+                )
+                .fetch_one(&mut *self.tx)
+                .await
+                .map_err(failed)?;
+            }
+            Meeting::Evidence => {
+                sqlx::query!(
+                    "select count(pg_advisory_xact_lock($1, bucket)) from unnest($2::int[]) as b (bucket)",
+                    MEETING_LOCK,
+                    &buckets
+                )
+                .fetch_one(&mut *self.tx)
+                .await
+                .map_err(failed)?;
+            }
+        }
+        Ok(())
     }
 
     /// Inserts new requests, due at once. Answers those that were here already with other content.
@@ -181,7 +236,7 @@ impl SliceTransaction<'_> {
     pub async fn early_evidence(&mut self, orders: &[Uuid]) -> Result<Vec<EarlyEvidence>, StoreError> {
         sqlx::query_as!(
             EarlyEvidence,
-            "select order_id, broker, broker_order_id, order_status, cumulative from evidence
+            "select order_id, broker, broker_order_id, order_status, cumulative, symbol, side from evidence
              where order_id = any($1) and effect = 'order unknown' order by recorded_at, at",
             orders
         )
@@ -201,8 +256,8 @@ impl SliceTransaction<'_> {
         for (event_id, order_id, event, effect) in evidence {
             sqlx::query!(
                 "insert into evidence (event_id, order_id, broker, broker_order_id, event, order_status, cumulative, at,
-                     recorded_at, effect)
-                 values ($1, $2, $3, $4, $5, $6, $7, $8, statement_timestamp(), $9)
+                     recorded_at, effect, symbol, side)
+                 values ($1, $2, $3, $4, $5, $6, $7, $8, statement_timestamp(), $9, $10, $11)
                  on conflict (event_id) do nothing",
                 event_id,
                 order_id.as_uuid(),
@@ -213,6 +268,8 @@ impl SliceTransaction<'_> {
                 event.cumulative_quantity,
                 event.at,
                 *effect,
+                event.symbol.as_str(),
+                event.side.as_str(),
             )
             .execute(&mut *self.tx)
             .await
@@ -331,4 +388,8 @@ pub struct EarlyEvidence {
     pub order_status: String,
     /// Shares filled.
     pub cumulative: Option<Decimal>,
+    /// Of which share; none in rows that did not keep it.
+    pub symbol: Option<String>,
+    /// Bought or sold; none in rows that did not keep it.
+    pub side: Option<String>,
 }

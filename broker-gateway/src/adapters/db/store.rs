@@ -5,6 +5,7 @@ use crate::application::alarm;
 use crate::application::change::Change;
 use crate::application::ports::{DatabaseMoment, LaneStore, StoreError};
 use crate::application::request::Loaded;
+use crate::application::rules::ReviewHold;
 use crate::domain::attempt::Attempt;
 use contracts::event::{Envelope, Producer};
 use contracts::{EventId, OrderId};
@@ -45,6 +46,21 @@ impl PgStore {
     #[must_use]
     pub const fn pool(&self) -> &PgPool {
         &self.pool
+    }
+
+    /// Begins the work of a process: orders in doubt become due, to be looked up before anything new
+    /// of their accounts is sent. Answers the database's time, from which on a lookup counts.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    pub async fn begin_reviews(&self) -> Result<OffsetDateTime, StoreError> {
+        let failed = |source| StoreError::failed("begin reviews", source);
+        let mut conn = self.pool.acquire().await.map_err(|source| StoreError::failed("begin reviews", source))?;
+        let (began_at, mut is_more) = load::wake_doubts(&mut conn).await.map_err(failed)?;
+        while is_more {
+            (_, is_more) = load::wake_doubts(&mut conn).await.map_err(failed)?;
+        }
+        Ok(began_at)
     }
 
     pub(super) async fn begin(&self, operation: &'static str) -> Result<Transaction<'static, Postgres>, StoreError> {
@@ -126,12 +142,12 @@ impl PgStore {
 }
 
 impl LaneStore for PgStore {
-    async fn claim<F>(&self, limit: u32, decide: F) -> Result<u32, StoreError>
+    async fn claim<F>(&self, limit: u32, hold: Option<ReviewHold>, decide: F) -> Result<u32, StoreError>
     where
         F: FnOnce(DatabaseMoment, Vec<Loaded>) -> Vec<Change> + Send,
     {
         let mut tx = self.begin("claim").await?;
-        let ids = load::lock_due(&mut tx, limit).await.map_err(|source| StoreError::failed("claim", source))?;
+        let ids = load::lock_due(&mut tx, limit, hold).await.map_err(|source| StoreError::failed("claim", source))?;
         if ids.is_empty() {
             tx.rollback().await.map_err(|source| StoreError::failed("claim", source))?;
             return Ok(0);

@@ -24,7 +24,9 @@ impl Case<'_> {
         self.change.ended_attempts.push(EndedAttempt { number, outcome: outcome.as_str(), trace });
         let order_id = self.change.request.order_id;
         match outcome {
-            CreateOutcome::Accepted(seen) => self.seen(seen, EvidenceSource::Reply),
+            CreateOutcome::Accepted(seen) => {
+                self.seen(seen, EvidenceSource::Reply);
+            }
             CreateOutcome::Duplicate if was_open => {
                 let reason = "duplicate key: the original is being fetched".to_owned();
                 self.doubt(GatewayEvent::InDoubt { order_id, attempt: number, reason });
@@ -51,7 +53,9 @@ impl Case<'_> {
     pub fn ask_ended(&mut self, began_at: OffsetDateTime, outcome: &LookupOutcome, trace: CallTrace) {
         self.note_lookup(true, began_at, outcome, trace);
         match outcome {
-            LookupOutcome::Found(seen) => self.seen(seen, EvidenceSource::Lookup),
+            LookupOutcome::Found(seen) => {
+                self.seen(seen, EvidenceSource::Lookup);
+            }
             LookupOutcome::None => {
                 let none_at = &mut self.change.request.asked.last_none_began_at;
                 *none_at = (*none_at).max(Some(began_at));
@@ -67,11 +71,13 @@ impl Case<'_> {
         self.change.request.observe = owed;
         match (verdict, outcome) {
             (Verdict::Observed, LookupOutcome::Found(seen)) => {
-                self.seen(seen, EvidenceSource::Lookup);
-                let request = &self.change.request;
-                let (order_id, broker) = (request.order_id, request.broker.clone());
-                let observed = seen.observed();
-                self.change.events.push(GatewayEvent::Observed { order_id, broker, observed });
+                // Another order's figures are not told as this one's.
+                if self.seen(seen, EvidenceSource::Lookup) {
+                    let request = &self.change.request;
+                    let (order_id, broker) = (request.order_id, request.broker.clone());
+                    let observed = seen.observed();
+                    self.change.events.push(GatewayEvent::Observed { order_id, broker, observed });
+                }
             }
             (Verdict::GaveUp { reason }, _) => self.change.alarms.push(Alarm::ObservationFailed { reason }),
             (Verdict::Again(at), _) => self.hold(at),
@@ -100,18 +106,24 @@ impl Case<'_> {
         }
     }
 
-    /// The broker showed an order under our key: ours, or something else.
-    fn seen(&mut self, seen: &SeenOrder, source: EvidenceSource) {
+    /// The broker showed an order under our key; answers whether it is ours, or something else.
+    fn seen(&mut self, seen: &SeenOrder, source: EvidenceSource) -> bool {
         if let Some(known) = &self.change.request.broker_order_id
             && *known != seen.broker_order_id
         {
             let (known, other) = (known.to_string(), seen.broker_order_id.to_string());
             self.change.alarms.push(Alarm::SecondBrokerOrder { known, other });
-            return;
+            return false;
         }
         match seen.difference(&self.change.request.terms) {
-            None => self.alive(seen.observed(), source),
-            Some(what) => self.contradict(what),
+            None => {
+                self.alive(seen.observed(), source);
+                true
+            }
+            Some(what) => {
+                self.contradict(what);
+                false
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use crate::domain::history::Asked;
 use crate::domain::live::Owed;
 use crate::domain::order::SeenOrder;
 use crate::domain::order::tests::{seen, terms};
-use crate::domain::outcome::{CancelOutcome, CreateOutcome, Refusal};
+use crate::domain::outcome::{CancelOutcome, CreateOutcome, LookupOutcome, Refusal};
 use contracts::event::Payload;
 use contracts::{AccountId, BrokerId, OrderId, Partition};
 use uuid::Uuid;
@@ -146,4 +146,24 @@ fn a_cancel_whose_order_ended_meanwhile_tells_nothing() {
     let change = case.settled();
     assert!(change.events.is_empty(), "{change:?}");
     assert_eq!((change.request.state, change.request.due), (State::Closed, None));
+}
+
+#[test]
+fn an_observation_that_shows_another_order_is_an_alarm_and_is_not_told_as_ours() {
+    let rules = rules();
+    let mut live = request(State::Live);
+    live.broker_order_id = Some(seen().broker_order_id);
+    live.observe = Owed { requested: 1, answered: 0, tries: 0 };
+    let told = |seen: SeenOrder| {
+        let mut case = Case::new(&rules, (live.clone(), Vec::new()), at(2), Jitter(0));
+        case.observation_ended(at(1).at, &LookupOutcome::Found(Box::new(seen)), CallTrace::default());
+        case.settled()
+    };
+    assert_eq!(kinds(&told(seen())), ["gateway.observed"]);
+    let other_terms = told(SeenOrder { side: "sell".to_owned(), ..seen() });
+    let other_order = told(SeenOrder { broker_order_id: BrokerOrderId::new("b-other").unwrap(), ..seen() });
+    for change in [other_terms, other_order] {
+        assert!(change.events.is_empty(), "{change:?}");
+        assert_eq!(change.alarms.len(), 1, "{change:?}");
+    }
 }

@@ -4,6 +4,7 @@ use super::*;
 use crate::application::change::Change;
 use crate::application::ports::{CreateOrder, DatabaseMoment, DialectError, StoreError};
 use crate::application::request::{Due, Loaded, Rank, Request};
+use crate::application::rules::ReviewHold;
 use crate::application::wire::{Verb, WireFailure, WireRequest};
 use crate::config::Settings;
 use crate::domain::attempt::Attempt;
@@ -112,7 +113,7 @@ fn request() -> Request {
 }
 
 impl LaneStore for OneRequest {
-    async fn claim<F>(&self, _limit: u32, decide: F) -> Result<u32, StoreError>
+    async fn claim<F>(&self, _limit: u32, _hold: Option<ReviewHold>, decide: F) -> Result<u32, StoreError>
     where
         F: FnOnce(DatabaseMoment, Vec<Loaded>) -> Vec<Change> + Send,
     {

@@ -39,6 +39,8 @@ fn policy() -> RetryPolicy {
         unsent_delay_max: Duration::seconds(30),
         doubt_max: Duration::minutes(60),
         send_grace: Duration::seconds(1),
+        reviewed_since: OffsetDateTime::UNIX_EPOCH,
+        review_hold_max: Duration::seconds(30),
     }
 }
 
@@ -326,4 +328,54 @@ fn nothing_is_asked_while_the_clock_is_not_believed() {
     let (trusted, distrusted) = (look(true), look(false));
     assert_eq!(trusted, Action::Ask);
     assert!(matches!(distrusted, Action::Wait(_)), "{distrusted:?}");
+}
+
+#[test]
+fn after_a_try_that_did_not_leave_a_resend_waits_anew_and_wants_a_fresh_none() {
+    let p = profile();
+    // In doubt since second 5; a "none" at 65 allowed the second attempt, which never left us.
+    let mut doubt = history(&[(0, AttemptEnd::Unknown), (66, AttemptEnd::NotSent)]);
+    doubt.asked = none_begun_at(65);
+    let sends = |doubt: &History, millis: i64| {
+        let now = Now { at: START + Duration::milliseconds(millis), is_trusted: true };
+        next_action(&p, &policy(), doubt, now, NO_JITTER)
+    };
+    assert!(!matches!(sends(&doubt, 71_000), Action::Send), "no wait of its own");
+    assert_eq!(sends(&doubt, 71_250), Action::Ask, "the old none is too old");
+    doubt.asked = Asked {
+        count: 1,
+        last_began_at: Some(START + Duration::milliseconds(71_249)),
+        last_none_began_at: Some(START + Duration::milliseconds(71_249)),
+    };
+    assert_ne!(sends(&doubt, 71_300), Action::Send, "a none from before the wait was over");
+    doubt.asked = none_begun_at(72);
+    assert_eq!(sends(&doubt, 72_000), Action::Send);
+    // Each further such try doubles the wait.
+    let mut more = history(&[(0, AttemptEnd::Unknown), (66, AttemptEnd::NotSent), (72, AttemptEnd::NotSent)]);
+    more.asked = Asked {
+        count: 1,
+        last_began_at: Some(START + Duration::milliseconds(77_300)),
+        last_none_began_at: Some(START + Duration::milliseconds(77_300)),
+    };
+    assert_ne!(sends(&more, 77_499), Action::Send);
+    assert_eq!(sends(&more, 77_500), Action::Ask);
+}
+
+#[test]
+fn where_keys_cannot_be_looked_up_a_resend_after_one_that_did_not_leave_waits_too() {
+    let blind = Profile { key_looked_up: false, ..profile() };
+    let doubt = history(&[(0, AttemptEnd::Unknown), (66, AttemptEnd::NotSent)]);
+    let now = |millis: i64| Now { at: START + Duration::milliseconds(millis), is_trusted: true };
+    let action = next_action(&blind, &policy(), &doubt, now(71_000), NO_JITTER);
+    assert_eq!(action, Action::Wait(START + Duration::milliseconds(71_250)));
+    assert_eq!(next_action(&blind, &policy(), &doubt, now(71_250), NO_JITTER), Action::Send);
+}
+
+#[test]
+fn a_doubt_from_before_this_process_is_asked_about_at_once() {
+    let mut doubt = history(&[(0, AttemptEnd::Unknown)]);
+    doubt.asked = Asked { count: 9, last_began_at: Some(at(20)), last_none_began_at: Some(at(20)) };
+    assert!(matches!(next(&profile(), &doubt, 30), Action::Wait(_)));
+    let anew = RetryPolicy { reviewed_since: at(29), ..policy() };
+    assert_eq!(next_action(&profile(), &anew, &doubt, now(30), NO_JITTER), Action::Ask);
 }
