@@ -1,5 +1,10 @@
 //! The HTTP chassis: a listener with limits, bearer tokens, and the health routes of every process.
 
+mod places;
+mod stream;
+
+pub use places::Peer;
+
 use crate::config::Secret;
 use axum::Router;
 use axum::extract::{Request, State};
@@ -8,14 +13,18 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, serve::Listener};
+use http::HeaderValue;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use metrics_exporter_prometheus::PrometheusHandle;
+use places::Places;
 use serde_json::{Value, json};
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use stream::StallGuard;
 use subtle::ConstantTimeEq;
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -27,8 +36,13 @@ use tokio_util::sync::CancellationToken;
 pub struct ServerLimits {
     /// Most open connections; further ones wait in the system's accept queue.
     pub connections_max: usize,
+    /// Most open connections of one address; further ones are closed at once, so that no address
+    /// takes all of them.
+    pub connections_per_address_max: usize,
     /// Longest wait for a request's headers, which also ends idle keep-alive connections.
     pub header_timeout: Duration,
+    /// Longest time in which a client may read nothing of an answer that is waiting for it.
+    pub write_stall_max: Duration,
     /// Most bytes of a request's head.
     pub head_len_max: usize,
     /// Most headers of a request.
@@ -41,7 +55,9 @@ impl Default for ServerLimits {
     fn default() -> Self {
         Self {
             connections_max: 4096,
+            connections_per_address_max: 2048,
             header_timeout: Duration::from_secs(75),
+            write_stall_max: Duration::from_secs(30),
             head_len_max: 32 * 1024,
             headers_max: 100,
             drain_timeout: Duration::from_secs(10),
@@ -52,6 +68,7 @@ impl Default for ServerLimits {
 /// Serves HTTP/1.1 until `shutdown`, then lets requests under way finish, for a bounded time.
 pub async fn serve(listener: TcpListener, router: Router, limits: ServerLimits, shutdown: CancellationToken) {
     let permits = Arc::new(Semaphore::new(limits.connections_max));
+    let places = Places::new(limits.connections_per_address_max);
     let graceful = GracefulShutdown::new();
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder
@@ -63,26 +80,58 @@ pub async fn serve(listener: TcpListener, router: Router, limits: ServerLimits, 
     let mut listener = listener;
     loop {
         let Ok(permit) = permits.clone().acquire_owned().await else { return };
-        let (stream, _peer) = tokio::select! {
+        let (stream, peer) = tokio::select! {
             // axum's listener waits out accept errors such as too many open files.
             accepted = Listener::accept(&mut listener) => accepted,
             () = shutdown.cancelled() => break,
         };
+        let peer = Peer(peer);
+        let Some(place) = places.take(peer) else {
+            metrics::counter!("http_connections_refused_total").increment(1);
+            continue;
+        };
         let _nodelay = stream.set_nodelay(true);
-        let service = TowerToHyperService::new(router.clone());
-        let connection = builder.serve_connection(TokioIo::new(stream), service);
+        let stream = TokioIo::new(StallGuard::new(stream, limits.write_stall_max));
+        let connection = builder.serve_connection(stream, TowerToHyperService::new(served(&router, peer)));
         let watched = graceful.watch(connection);
         tokio::spawn(async move {
             if let Err(error) = watched.await {
                 tracing::debug!(%error, "connection ended with an error");
             }
-            drop(permit);
+            drop((permit, place));
         });
     }
     drop(listener);
     if tokio::time::timeout(limits.drain_timeout, graceful.shutdown()).await.is_err() {
         tracing::warn!("connections were still open at the end of the drain time");
     }
+}
+
+/// The router, told who is asking.
+///
+/// A request with a body in chunks is the last one of its connection: hyper lets `Transfer-Encoding`
+/// win over a `Content-Length` beside it and hides the latter, and a proxy in front that decides the
+/// other way round would pass on the rest of the body as another client's request.
+fn served(
+    router: &Router,
+    peer: Peer,
+) -> impl tower::Service<hyper::Request<hyper::body::Incoming>, Response = Response, Error = Infallible, Future: Send>
++ Clone
++ Send
++ 'static {
+    let router = router.clone();
+    tower::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+        let router = router.clone();
+        let is_chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
+        request.extensions_mut().insert(peer);
+        async move {
+            let mut response = tower::ServiceExt::oneshot(router, request).await?;
+            if is_chunked {
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok(response)
+        }
+    })
 }
 
 /// A port that cannot be had.

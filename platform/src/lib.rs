@@ -16,6 +16,7 @@ pub mod keys;
 pub mod link;
 pub mod lock;
 pub mod process;
+pub mod rate;
 pub mod reconnect;
 pub mod shutdown;
 pub mod telemetry;
