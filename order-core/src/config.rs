@@ -3,6 +3,7 @@
 mod rate;
 
 use crate::adapters::http::BodyLimits;
+use crate::adapters::http::limits::Rates;
 use crate::application::batch::BatchPolicy;
 use crate::application::shard::{ALONE_MAX, ShardConfig};
 use crate::domain::hold::Charges;
@@ -13,9 +14,11 @@ use platform::config::{ConfigError, DatabaseConfig, RedisConfig, Secret};
 use platform::consumer::ConsumerConfig;
 use platform::http::ServerLimits;
 use platform::lock::LockConfig;
+use platform::rate::Rate;
 use rate::Bps;
 use serde::Deserialize;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::time::Duration;
 
@@ -39,6 +42,8 @@ const BPS_MAX: i64 = 10_000;
 pub struct Settings {
     /// Listeners.
     pub http: HttpSettings,
+    /// How often each client may ask.
+    pub limits: LimitSettings,
     /// Credentials of operators and processes.
     pub tokens: TokenSettings,
     /// PostgreSQL.
@@ -75,11 +80,24 @@ pub struct HttpSettings {
     pub api_addr: SocketAddr,
     pub ops_addr: SocketAddr,
     pub connections_max: usize,
+    pub connections_per_address_max: usize,
     pub header_timeout_ms: u64,
+    pub write_stall_max_ms: u64,
     pub body_len_max: usize,
     pub drained_len_max: usize,
     pub body_timeout_ms: u64,
     pub drain_timeout_ms: u64,
+}
+
+/// How often each client may ask.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "explained in config.default.toml")]
+pub struct LimitSettings {
+    pub requests_per_minute: u32,
+    pub requests_burst: u32,
+    pub auth_failures_per_minute: u32,
+    pub auth_failures_burst: u32,
 }
 
 /// Credentials of operators and processes.
@@ -202,6 +220,7 @@ impl Settings {
         self.bus.validate()?;
         self.consumer.validate()?;
         self.validate_http()?;
+        self.validate_limits()?;
         self.validate_worker()?;
         require(
             self.charges.collar_bps.is_at_most(BPS_MAX) && self.charges.commission_bps.is_at_most(BPS_MAX),
@@ -218,10 +237,27 @@ impl Settings {
     fn validate_http(&self) -> Result<(), ConfigError> {
         let http = &self.http;
         require(http.connections_max > 0, "http.connections_max must be above zero")?;
+        require(
+            (1..=http.connections_max).contains(&http.connections_per_address_max),
+            "http.connections_per_address_max must be from 1 to http.connections_max",
+        )?;
         require(http.header_timeout_ms > 0, "http.header_timeout_ms must be above zero")?;
+        require(http.write_stall_max_ms >= 1000, "http.write_stall_max_ms must be at least 1000")?;
         require(http.body_timeout_ms > 0, "http.body_timeout_ms must be above zero")?;
         require(http.body_len_max >= 1024, "http.body_len_max must be at least 1024")?;
         require(http.drained_len_max >= http.body_len_max, "http.drained_len_max must not be below http.body_len_max")
+    }
+
+    fn validate_limits(&self) -> Result<(), ConfigError> {
+        let limits = &self.limits;
+        require(
+            limits.requests_per_minute == 0 || limits.requests_burst > 0,
+            "limits.requests_burst must be above zero where limits.requests_per_minute is",
+        )?;
+        require(
+            limits.auth_failures_per_minute == 0 || limits.auth_failures_burst > 0,
+            "limits.auth_failures_burst must be above zero where limits.auth_failures_per_minute is",
+        )
     }
 
     fn validate_worker(&self) -> Result<(), ConfigError> {
@@ -249,9 +285,22 @@ impl Settings {
     pub fn server_limits(&self) -> ServerLimits {
         ServerLimits {
             connections_max: self.http.connections_max,
+            connections_per_address_max: self.http.connections_per_address_max,
             header_timeout: Duration::from_millis(self.http.header_timeout_ms),
+            write_stall_max: Duration::from_millis(self.http.write_stall_max_ms),
             drain_timeout: Duration::from_millis(self.http.drain_timeout_ms),
             ..ServerLimits::default()
+        }
+    }
+
+    /// How often each client may ask. Zero a minute is no limit.
+    #[must_use]
+    pub fn rates(&self) -> Rates {
+        let rate =
+            |per_minute, burst| Some(Rate { per_minute: NonZeroU32::new(per_minute)?, burst: NonZeroU32::new(burst)? });
+        Rates {
+            requests: rate(self.limits.requests_per_minute, self.limits.requests_burst),
+            failures: rate(self.limits.auth_failures_per_minute, self.limits.auth_failures_burst),
         }
     }
 
@@ -332,6 +381,17 @@ mod tests {
             ("age_max_ms = 60000 -> age_max_ms = 1000", "reference.age_max_ms"),
             ("collar_bps = \"500\" -> collar_bps = \"10001\"", "charges.collar_bps"),
             ("drained_len_max = 16777216 -> drained_len_max = 1", "http.drained_len_max"),
+            (
+                "connections_per_address_max = 2048 -> connections_per_address_max = 0",
+                "http.connections_per_address_max",
+            ),
+            (
+                "connections_per_address_max = 2048 -> connections_per_address_max = 4097",
+                "http.connections_per_address_max",
+            ),
+            ("write_stall_max_ms = 30000 -> write_stall_max_ms = 0", "http.write_stall_max_ms"),
+            ("\nrequests_burst = 6000 -> \nrequests_burst = 0", "limits.requests_burst"),
+            ("auth_failures_burst = 120 -> auth_failures_burst = 0", "limits.auth_failures_burst"),
         ] {
             let error = settings(change).unwrap_err().to_string();
             assert!(error.contains(name), "{change}: {error}");

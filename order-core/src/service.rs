@@ -9,6 +9,7 @@ mod workers;
 use crate::adapters::db::PgStore;
 use crate::adapters::health::{DatabaseProbe, OrderServerHealth};
 use crate::adapters::http::auth::Authenticator;
+use crate::adapters::http::limits::RequestLimits;
 use crate::adapters::http::{self, ApiState};
 use crate::adapters::migrations::MIGRATOR;
 use crate::adapters::ops::{self, OpsState};
@@ -198,6 +199,7 @@ impl Parts {
             reference: Arc::clone(&self.reference),
             calendar: Arc::new(self.calendar.clone()),
             authenticator: Arc::new(Authenticator::new(queries, Arc::clone(&self.clock))),
+            limits: Arc::new(RequestLimits::new(self.settings.rates())),
             clock: Arc::clone(&self.clock),
             ids: Arc::clone(&self.ids),
         };

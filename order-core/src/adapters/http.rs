@@ -1,16 +1,18 @@
 //! The order API: the Alpaca Trading API v2, so that existing client libraries work against it.
 //!
 //! A request goes through these, outermost first: an id of its own and metrics; a guard against
-//! panics; the body, read under limits; the route; the key. There is deliberately no time limit
+//! panics; the route; the key and how often it asks; the body, read under limits. There is deliberately no time limit
 //! around a handler: one that gives up on a command would have to lie about its outcome.
 
 mod accounts;
+mod admit;
 mod assets;
 pub mod auth;
 pub mod body;
 pub mod entity;
 mod failure;
 pub mod fields;
+pub mod limits;
 mod market;
 mod observe;
 pub mod order_body;
@@ -32,9 +34,10 @@ use crate::application::reference::ReferenceData;
 use auth::Authenticator;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::routing::{MethodRouter, get};
+use axum::routing::{MethodRouter, any, get};
 use axum::{Router, middleware};
 use contracts::calendar::MarketCalendar;
+use limits::RequestLimits;
 use params::Params;
 use platform::clock::{Clock, IdSource};
 use std::sync::Arc;
@@ -53,6 +56,8 @@ pub struct ApiState {
     pub calendar: Arc<MarketCalendar>,
     /// Who is asking.
     pub authenticator: Arc<Authenticator>,
+    /// How often each may ask.
+    pub limits: Arc<RequestLimits>,
     /// Now.
     pub clock: Arc<dyn Clock>,
     /// Mints order ids.
@@ -61,6 +66,8 @@ pub struct ApiState {
 
 /// The routes of the order API.
 pub fn router(state: ApiState, limits: BodyLimits) -> Router {
+    let gate = admit::Gate { state: state.clone(), limits };
+    let nothing_here = any(|| async { ApiFailure::NoEndpoint });
     let routes = Router::new()
         .route("/v2/orders", served(get(orders::list).post(orders::place).delete(orders::cancel_all)))
         .route("/v2/orders:by_client_order_id", served(get(orders::by_client_id)))
@@ -72,11 +79,11 @@ pub fn router(state: ApiState, limits: BodyLimits) -> Router {
         .route("/v2/assets/{symbol_or_id}", served(get(assets::one)))
         .route("/v2/clock", served(get(market::clock)))
         .route("/v2/calendar", served(get(market::calendar)))
-        .route_layer(middleware::from_fn_with_state(state.clone(), auth::require_key))
-        .with_state(state.clone())
-        .fallback(|| async { ApiFailure::NoEndpoint });
-    routes
+        .fallback_service(nothing_here.with_state(state.clone()))
         .layer(middleware::from_fn_with_state(limits, body::read_body))
+        .layer(middleware::from_fn_with_state(gate, admit::admit))
+        .with_state(state.clone());
+    routes
         .layer(CatchPanicLayer::custom(failure::panicked))
         .layer(middleware::from_fn_with_state(state, observe::observe))
 }

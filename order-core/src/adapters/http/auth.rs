@@ -1,12 +1,8 @@
 //! Who is asking: an API key and its secret, in the dialect's two headers or as HTTP Basic.
 
-use super::ApiState;
 use super::failure::ApiFailure;
 use crate::application::query::{ApiKey, Queries, QueryError};
-use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, header};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use contracts::AccountId;
@@ -55,12 +51,11 @@ impl Authenticator {
         Self { queries, clock, remembered: Mutex::new(HashMap::new()) }
     }
 
-    /// The caller whose key and secret the headers carry.
+    /// The caller with this key and secret.
     ///
     /// # Errors
     /// [`ApiFailure::Unauthorized`], or [`ApiFailure::Query`] when keys cannot be looked up.
-    pub async fn authenticate(&self, headers: &HeaderMap) -> Result<Caller, ApiFailure> {
-        let given = Credentials::read(headers).ok_or(ApiFailure::Unauthorized)?;
+    pub async fn authenticate(&self, given: &Credentials) -> Result<Caller, ApiFailure> {
         let key = self.key(&given.key_id).await?;
         // An unknown key is compared all the same, so that it takes as long as a wrong secret.
         let expected = key.as_ref().map_or([0; 32], |key| key.secret_sha256);
@@ -69,6 +64,12 @@ impl Authenticator {
             Some(key) if matches => Ok(Caller { account_id: key.account_id }),
             _ => Err(ApiFailure::Unauthorized),
         }
+    }
+
+    /// Whether there was such a key when it was last looked up. Asks nobody.
+    #[must_use]
+    pub fn is_known(&self, key_id: &str) -> bool {
+        self.remembered().get(key_id).is_some_and(|remembered| remembered.key.is_some())
     }
 
     async fn key(&self, key_id: &str) -> Result<Option<ApiKey>, QueryError> {
@@ -104,14 +105,17 @@ pub fn hash_secret(secret: &str) -> [u8; 32] {
     Sha256::digest(secret.as_bytes()).into()
 }
 
-struct Credentials {
-    key_id: String,
+/// What a client shows.
+pub struct Credentials {
+    /// The name of the key.
+    pub key_id: String,
     secret: String,
 }
 
 impl Credentials {
     /// The dialect's headers, else HTTP Basic; never a part of each.
-    fn read(headers: &HeaderMap) -> Option<Self> {
+    #[must_use]
+    pub fn read(headers: &HeaderMap) -> Option<Self> {
         let found = if headers.contains_key(KEY_ID) || headers.contains_key(SECRET_KEY) {
             Self { key_id: single(headers, &KEY_ID)?.to_owned(), secret: single(headers, &SECRET_KEY)?.to_owned() }
         } else {
@@ -140,17 +144,6 @@ fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     match (values.next(), values.next()) {
         (Some(value), None) => value.to_str().ok(),
         _ => None,
-    }
-}
-
-/// Lets a request pass with its [`Caller`], or answers 401.
-pub(super) async fn require_key(State(state): State<ApiState>, mut request: Request, next: Next) -> Response {
-    match state.authenticator.authenticate(request.headers()).await {
-        Ok(caller) => {
-            request.extensions_mut().insert(caller);
-            next.run(request).await
-        }
-        Err(failure) => failure.into_response(),
     }
 }
 

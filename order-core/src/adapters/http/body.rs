@@ -1,4 +1,4 @@
-//! Reads request bodies under a limit, before anything else looks at the request.
+//! Reads request bodies under a limit, once it is known who is asking.
 //!
 //! A body that is too large is read on and thrown away, up to a second limit: a client that is
 //! still sending would otherwise see a reset connection instead of the answer.
@@ -57,6 +57,30 @@ pub async fn read_body(State(limits): State<BodyLimits>, request: Request, next:
         Ok(Err(error)) => closing(error),
         Err(_elapsed) => closing(BodyError::TooSlow),
     }
+}
+
+/// Longest wait for the body of a request that is refused without it.
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Throws the body of a refused request away, and says whether all of it was there. None of it is
+/// kept; not reading it at all would have the client see a reset connection instead of the answer.
+pub(super) async fn discard(request: Request, limits: BodyLimits) -> bool {
+    let (parts, body) = request.into_parts();
+    if parts.headers.contains_key(header::EXPECT) {
+        return false;
+    }
+    let mut stream = body.into_data_stream();
+    let all = async {
+        let mut read_len = 0_usize;
+        while let Some(Ok(chunk)) = stream.next().await {
+            read_len = read_len.saturating_add(chunk.len());
+            if read_len > limits.len_max {
+                return false;
+            }
+        }
+        true
+    };
+    tokio::time::timeout(DISCARD_TIMEOUT.min(limits.read_timeout), all).await.unwrap_or(false)
 }
 
 /// What is left of the body may still be under way, so the connection cannot be used again.

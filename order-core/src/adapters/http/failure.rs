@@ -1,7 +1,8 @@
 //! Every answer of the API that is not a success: one status, one stable code, one sentence.
 //!
 //! No status here is one that client libraries repeat by themselves while the order may exist: an
-//! unknown outcome is a 500 that names the order, and 503 says that nothing was taken.
+//! unknown outcome is a 500 that names the order, and 503 says that nothing was taken. 429 is one of
+//! them, so it is only said before a request is read.
 
 use super::body::BodyError;
 use super::fields::{FieldError, JsonError};
@@ -43,6 +44,9 @@ pub enum ApiFailure {
     /// No key, or a wrong one; which of the two is not told.
     #[error("a valid API key is required")]
     Unauthorized,
+    /// The key, or an address without one, asks too often. Nothing of the request was looked at.
+    #[error("too many requests: none of this one was taken")]
+    RateLimited,
     /// The body was not taken.
     #[error(transparent)]
     Body(#[from] BodyError),
@@ -92,6 +96,7 @@ impl ApiFailure {
     pub fn answer(&self) -> (StatusCode, u32) {
         match self {
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, codes::UNAUTHORIZED),
+            Self::RateLimited => (StatusCode::TOO_MANY_REQUESTS, codes::RATE_LIMITED),
             Self::Body(BodyError::TooLarge { .. }) => (StatusCode::PAYLOAD_TOO_LARGE, own_codes::TOO_LARGE),
             Self::Body(BodyError::TooSlow) => (StatusCode::REQUEST_TIMEOUT, own_codes::TIMEOUT),
             Self::Body(BodyError::ContentType) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, own_codes::CONTENT_TYPE),

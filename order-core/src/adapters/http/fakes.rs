@@ -1,6 +1,7 @@
 //! Commands and reads in memory, for tests of the routes alone.
 
 use super::auth::{Authenticator, hash_secret};
+use super::limits::{Rates, RequestLimits};
 use super::{ApiState, BodyLimits};
 use crate::application::command::{CommandError, Commands, Deposit, PlaceOrder, Placed};
 use crate::application::query::{
@@ -19,6 +20,7 @@ use contracts::{AccountId, ClientOrderId, Currency, OrderId, Symbol};
 use platform::clock::{Clock, SystemIds};
 use rust_decimal::Decimal;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use time::OffsetDateTime;
@@ -50,6 +52,8 @@ pub(crate) struct Fake {
     pub(crate) positions: Mutex<Vec<PositionView>>,
     pub(crate) deposits: Mutex<BTreeMap<String, Deposit>>,
     pub(crate) failures: Scripted,
+    /// How often a key was looked up.
+    pub(crate) lookups: AtomicUsize,
 }
 
 pub(crate) struct World {
@@ -80,6 +84,7 @@ impl World {
             positions: Mutex::new(Vec::new()),
             deposits: Mutex::new(BTreeMap::new()),
             failures: Mutex::new(Vec::new()),
+            lookups: AtomicUsize::new(0),
         };
         let reference = ReferenceData::default();
         reference.replace_assets(vec![asset("AAPL")]);
@@ -94,6 +99,7 @@ impl World {
             reference: self.reference.clone(),
             calendar: Arc::new(MarketCalendar::new(MarketHours::Real).unwrap()),
             authenticator: Arc::new(Authenticator::new(self.fake.clone(), clock.clone())),
+            limits: Arc::new(RequestLimits::new(Rates::default())),
             clock,
             ids: Arc::new(SystemIds),
         }
@@ -202,6 +208,7 @@ impl Queries for Fake {
     }
 
     async fn api_key(&self, key_id: &str) -> Result<Option<ApiKey>, QueryError> {
+        self.lookups.fetch_add(1, Ordering::Relaxed);
         Ok(self.keys.lock().unwrap().get(key_id).cloned())
     }
 

@@ -1,5 +1,7 @@
 //! The routes, with commands and reads in memory.
 
+mod limits;
+
 use super::fakes::{KEY, LIMITS, NOW, SECRET, World};
 use super::router;
 use crate::application::command::CommandError;
@@ -23,6 +25,10 @@ impl Answer {
     fn code(&self) -> u64 {
         assert!(self.body["message"].as_str().is_some_and(|message| !message.is_empty()), "{}", self.body);
         self.body["code"].as_u64().unwrap()
+    }
+
+    fn header(&self, name: &str) -> &str {
+        self.headers[name].to_str().unwrap()
     }
 
     fn failed_with(&self) -> (u16, u64) {
