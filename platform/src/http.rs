@@ -75,6 +75,8 @@ pub async fn serve(listener: TcpListener, router: Router, limits: ServerLimits, 
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_timeout)
         .max_buf_size(limits.head_len_max.max(8192))
+        // The buffer may grow past its limit before anyone looks.
+        .max_header_size(limits.head_len_max)
         .max_headers(limits.headers_max)
         .keep_alive(true);
     let mut listener = listener;

@@ -9,11 +9,13 @@
 
 mod bad_input;
 mod hang_up;
+mod hostile;
 mod idempotency;
 mod money;
 mod ops;
 mod orders;
 mod reference;
+mod strangers;
 
 use axum::routing::get;
 use axum::{Json, Router};
@@ -213,11 +215,28 @@ impl ApiWorld {
 
     /// With a gateway to ask.
     pub(crate) async fn beside(gateway_url: &str, hours: &'static str, clock: Arc<dyn Clock>) -> Self {
+        Self::tuned(gateway_url, hours, clock, |_| ()).await
+    }
+
+    /// With other settings than the defaults.
+    pub(crate) async fn with(tune: impl FnOnce(&mut Settings)) -> Self {
+        Self::tuned(NOBODY, "always", Arc::new(SystemClock), tune).await
+    }
+
+    async fn tuned(
+        gateway_url: &str,
+        hours: &'static str,
+        clock: Arc<dyn Clock>,
+        tune: impl FnOnce(&mut Settings),
+    ) -> Self {
         platform::tls::install_crypto_provider();
         let migrations = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../migrations/order-core"));
         let database = TestDatabase::create(migrations).await;
         let redis = TestRedis::start();
-        let copy = start(settings(&database, &redis, hours, gateway_url), clock).await;
+        let mut settings = settings(&database, &redis, hours, gateway_url);
+        tune(&mut settings);
+        settings.validate().unwrap();
+        let copy = start(settings, clock).await;
         let client = Client::builder().no_proxy().build().unwrap();
         Self { copy, redis, database, client, hours, gateway_url: gateway_url.to_owned() }
     }

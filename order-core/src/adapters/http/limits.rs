@@ -14,7 +14,7 @@ const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
 const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 
 /// Most keys and most addresses that are told apart.
-const NAMES_MAX: usize = 10_000;
+const NAMES_MAX: usize = 100_000;
 
 /// The rates of a process; none where there is no limit.
 #[derive(Debug, Clone, Copy, Default)]
