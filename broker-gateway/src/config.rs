@@ -12,6 +12,7 @@ pub use sections::{
 use platform::bus::BusConfig;
 use platform::config::{ConfigError, DatabaseConfig, RedisConfig};
 use platform::consumer::ConsumerConfig;
+use platform::lease::LeaseConfig;
 use serde::Deserialize;
 use std::path::Path;
 
@@ -45,6 +46,8 @@ pub struct Settings {
     pub bus: BusConfig,
     /// Reading others' logs.
     pub consumer: ConsumerConfig,
+    /// Sharing work with other copies.
+    pub copies: LeaseConfig,
     /// Taking them in.
     pub intake: IntakeSettings,
     /// Where those are.

@@ -23,6 +23,7 @@ use platform::consumer::{self, ConsumerError, ConsumerStatus};
 use platform::db::{self, DbError};
 use platform::feed::{self, FeedClient, FeedError};
 use platform::http::{Health, ListenError, ServerLimits, bind, serve};
+use platform::lease::{Keeper, Leases};
 use platform::link::LinkError;
 use platform::shutdown::{Ended, Stage, supervise};
 use std::net::SocketAddr;
@@ -89,6 +90,7 @@ struct Parts {
     store: Arc<PgStore>,
     control: LaneControl,
     wake: Arc<Notify>,
+    leases: Leases,
     shutdown: CancellationToken,
 }
 
@@ -117,16 +119,26 @@ impl Service {
             settings.bus.clone(),
             bus_end.clone(),
         )?;
+        // A connection of its own: leases that wait for one are lost.
+        let lease_pool = db::connect(&settings.lease_database()).await?;
+        let (keeper, leases) = Keeper::new(ids.uuid(), lease_pool, settings.copies);
+        keeper.begin().await;
         let store = Arc::new(PgStore::new(pool.clone(), ids, Some(publisher)));
         rules.retry.reviewed_since = store.begin_reviews().await?;
         let rules = Arc::new(rules);
         let control = LaneControl::new(Lane::new(settings.lane_policy()));
+        if leases.copies() > 1 {
+            // Until the others have seen that they share the broker's rate with one more.
+            control.hold(Duration::from_millis(settings.copies.renewal_ms.saturating_mul(2)));
+        }
         let wake = Arc::new(Notify::new());
-        let parts = Parts { settings, rules, clock, store, control, wake, shutdown: shutdown.clone() };
+        let parts = Parts { settings, rules, clock, store, control, wake, leases, shutdown: shutdown.clone() };
 
         let mut tasks = JoinSet::new();
         let consumers = parts.start_consumers(&mut tasks)?;
-        let health = GatewayHealth::new(consumers, parts.control.clone());
+        let health = GatewayHealth::new(consumers, parts.control.clone(), parts.leases.clone());
+        tasks.spawn(keeper.run(shutdown.clone()));
+        tasks.spawn(share_rate(parts.leases.clone(), parts.control.clone(), shutdown.clone()));
         parts.start_lane(&mut tasks)?;
         let instruments = Instruments::default();
         parts.start_reference(&mut tasks, instruments.clone())?;
@@ -187,10 +199,10 @@ impl Parts {
             statuses.push(status.clone());
             let (sink, redis, config) =
                 (Arc::clone(&sink), self.settings.redis.clone(), self.settings.consumer.clone());
-            let shutdown = self.shutdown.clone();
+            let (leases, shutdown) = (self.leases.clone(), self.shutdown.clone());
             tasks.spawn(async move {
                 let ended: Result<(), ConsumerError> =
-                    consumer::run(CONSUMER, producer, sink, redis, feed, config, status, shutdown).await;
+                    consumer::run(CONSUMER, producer, sink, redis, feed, config, status, leases, shutdown).await;
                 if let Err(error) = ended {
                     tracing::error!(error = %Chain(&error), %producer, "consumer could not start");
                 }
@@ -245,6 +257,17 @@ impl Parts {
         let intervals = self.settings.reference_intervals();
         tasks.spawn(reference::run(caller, dialect, instruments, intervals, self.shutdown.clone()));
         Ok(())
+    }
+}
+
+/// Keeps the lane at its part of the rate, as copies come and go.
+async fn share_rate(mut leases: Leases, control: LaneControl, shutdown: CancellationToken) {
+    loop {
+        control.share(leases.copies());
+        tokio::select! {
+            () = leases.changed() => {}
+            () = shutdown.cancelled() => return,
+        }
     }
 }
 

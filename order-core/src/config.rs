@@ -13,6 +13,7 @@ use platform::bus::BusConfig;
 use platform::config::{ConfigError, DatabaseConfig, RedisConfig, Secret};
 use platform::consumer::ConsumerConfig;
 use platform::http::ServerLimits;
+use platform::lease::LeaseConfig;
 use platform::lock::LockConfig;
 use platform::rate::Rate;
 use rate::Bps;
@@ -56,6 +57,8 @@ pub struct Settings {
     pub bus: BusConfig,
     /// Reading the other processes' logs.
     pub consumer: ConsumerConfig,
+    /// Sharing work with other copies.
+    pub copies: LeaseConfig,
     /// The shard workers.
     pub worker: WorkerSettings,
     /// The market.
@@ -192,6 +195,12 @@ impl Settings {
         DatabaseConfig { connections_max: shards.saturating_mul(alone.saturating_add(1)), ..self.database.clone() }
     }
 
+    /// The one connection that renews leases.
+    #[must_use]
+    pub fn lease_database(&self) -> DatabaseConfig {
+        DatabaseConfig { connections_max: 1, ..self.database.clone() }
+    }
+
     /// Longest wait for any answer of the database, above all limits that the server itself keeps.
     #[must_use]
     pub fn database_wait_max(&self) -> Duration {
@@ -219,6 +228,7 @@ impl Settings {
         self.lock.validate(&self.redis)?;
         self.bus.validate()?;
         self.consumer.validate()?;
+        self.copies.validate()?;
         self.validate_http()?;
         self.validate_limits()?;
         self.validate_worker()?;

@@ -31,6 +31,7 @@ use platform::consumer::{self, ConsumerStatus};
 use platform::db::{self, DbError};
 use platform::feed::{self, FeedClient, FeedError};
 use platform::http::{Health, ListenError, bind, serve};
+use platform::lease::{Keeper, Leases};
 use platform::link::LinkError;
 use platform::lock::AccountLocks;
 use platform::shutdown::{Ended, Stage, supervise};
@@ -113,6 +114,7 @@ struct Parts {
     calendar: MarketCalendar,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn IdSource>,
+    leases: Leases,
     consumers: Vec<ConsumerStatus>,
     probe: Arc<DatabaseProbe>,
 }
@@ -148,6 +150,10 @@ impl Service {
         // A pool of their own: however many reads wait, they never hold up an order.
         let worker_pool = db::connect(&settings.worker_database()).await?;
         let worker_store = PgStore::new(worker_pool, Some(publisher), Arc::clone(&ids));
+        // And another one: leases that wait for a connection are lost.
+        let lease_pool = db::connect(&settings.lease_database()).await?;
+        let (keeper, leases) = Keeper::new(ids.uuid(), lease_pool, settings.copies);
+        keeper.begin().await;
         let mut worker_tasks = JoinSet::new();
         let shards = workers::start(
             &settings,
@@ -156,13 +162,17 @@ impl Service {
             &reference,
             &calendar,
             &clock,
+            &leases,
             &ends.workers,
             &mut worker_tasks,
         );
         let consumers = PRODUCERS.into_iter().map(ConsumerStatus::new).collect();
         let probe = Arc::new(DatabaseProbe::default());
-        let parts = Parts { settings, pool, store, shards, locks, reference, calendar, clock, ids, consumers, probe };
+        let parts =
+            Parts { settings, pool, store, shards, locks, reference, calendar, clock, ids, leases, consumers, probe };
         let mut front_tasks = JoinSet::new();
+        // Given back with the first step of the end, so that others go on while this copy drains.
+        front_tasks.spawn(keeper.run(ends.front.clone()));
         parts.start_polling(&ends.front, &mut front_tasks).await?;
         parts.start_consumers(&ends.front, &mut front_tasks)?;
         parts.start_watching(&ends.front, &mut front_tasks);
@@ -211,6 +221,7 @@ impl Parts {
             database: Arc::clone(&self.probe),
             locks: self.locks.clone(),
             consumers: self.consumers.clone(),
+            leases: self.leases.clone(),
             reference: Arc::clone(&self.reference),
             clock: Arc::clone(&self.clock),
             price_age_max: Duration::from_millis(self.settings.reference.age_max_ms),
@@ -259,9 +270,9 @@ impl Parts {
             let feed = FeedClient::new(url, self.settings.tokens.peer.clone(), client.clone())?;
             let (sink, redis, config) =
                 (Arc::clone(&sink), self.settings.redis.clone(), self.settings.consumer.clone());
-            let (status, end) = (status.clone(), end.clone());
+            let (status, leases, end) = (status.clone(), self.leases.clone(), end.clone());
             tasks.spawn(async move {
-                let run = consumer::run(CONSUMER, producer, sink, redis, feed, config, status, end).await;
+                let run = consumer::run(CONSUMER, producer, sink, redis, feed, config, status, leases, end).await;
                 if let Err(error) = run {
                     tracing::error!(error = &error as &dyn std::error::Error, "consumer could not start");
                 }

@@ -30,6 +30,7 @@ pub use status::{ConsumerSnapshot, ConsumerStatus, PartitionStatus};
 
 use crate::config::RedisConfig;
 use crate::feed::FeedClient;
+use crate::lease::Leases;
 use crate::link::LinkError;
 use bus_reader::BusReader;
 use contracts::event::Producer;
@@ -50,7 +51,7 @@ pub enum ConsumerError {
 /// Consumes a producer's log until `shutdown`. Slices under way are finished first.
 ///
 /// `consumer_name` is the same for all copies of a process: the producer keeps on the bus what any
-/// name has not applied yet.
+/// name has not applied yet. Of the partitions this copy reads those that `leases` prefers.
 ///
 /// # Errors
 /// [`ConsumerError`] at the start only; trouble later is retried for ever.
@@ -63,12 +64,13 @@ pub async fn run<S: Sink>(
     feed: FeedClient,
     config: ConsumerConfig,
     status: ConsumerStatus,
+    leases: Leases,
     shutdown: CancellationToken,
 ) -> Result<(), ConsumerError> {
     let bus = BusReader::new(&redis, consumer_name, producer, config.bus_batch_len_max.max(1))
         .map_err(ConsumerError::Redis)?;
     let feed_batch_len_max = config.feed_batch_len_max;
     let context = JobContext { producer, sink, feed, feed_batch_len_max, shutdown };
-    Worker::new(consumer_name, config, context, bus, status).run().await;
+    Worker::new(consumer_name, config, context, bus, status, leases).run().await;
     Ok(())
 }

@@ -13,6 +13,7 @@ pub mod eventlog;
 pub mod feed;
 pub mod http;
 pub mod keys;
+pub mod lease;
 pub mod link;
 pub mod lock;
 pub mod process;

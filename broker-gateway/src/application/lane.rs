@@ -64,7 +64,25 @@ impl LaneControl {
         tracing::info!(rate_per_s, "lane rate changed");
     }
 
-    /// Calls a second.
+    /// Shares the rate among this many copies of the gateway from now on.
+    pub fn share(&self, copies: u32) {
+        let mut lane = self.lock();
+        lane.share(self.started.elapsed(), copies);
+        metrics::gauge!("gateway_lane_copies").set(f64::from(lane.lanes()));
+    }
+
+    /// Starts no call for a while.
+    pub fn hold(&self, pause: Duration) {
+        self.lock().hold(self.started.elapsed(), pause);
+    }
+
+    /// How many copies of the gateway share the rate.
+    #[must_use]
+    pub fn copies(&self) -> u32 {
+        self.lock().lanes()
+    }
+
+    /// Calls a second, of all copies together.
     #[must_use]
     pub fn rate_per_s(&self) -> u32 {
         self.lock().rate_per_s()

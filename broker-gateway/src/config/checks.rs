@@ -12,6 +12,7 @@ impl Settings {
         self.database.validate()?;
         self.bus.validate()?;
         self.consumer.validate()?;
+        self.copies.validate()?;
         if let Some((name, _)) = self.positive_fields().into_iter().find(|(_, value)| *value <= 0) {
             return Err(invalid(format!("{name} must be above zero")));
         }

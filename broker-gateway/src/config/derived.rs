@@ -11,7 +11,7 @@ use crate::domain::live::LivePolicy;
 use crate::domain::profile::{KeyEnforcement, Profile, ValidUntil};
 use crate::domain::retry::RetryPolicy;
 use contracts::BrokerId;
-use platform::config::ConfigError;
+use platform::config::{ConfigError, DatabaseConfig};
 use std::time::Duration;
 
 fn span(milliseconds: i64) -> time::Duration {
@@ -91,6 +91,12 @@ impl Settings {
                 valid_for: minutes(retry.valid_for_minutes),
             },
         })
+    }
+
+    /// The one connection that renews leases.
+    #[must_use]
+    pub fn lease_database(&self) -> DatabaseConfig {
+        DatabaseConfig { connections_max: 1, ..self.database.clone() }
     }
 
     /// Rate and pauses.

@@ -27,6 +27,8 @@ pub struct LanePolicy {
 #[derive(Debug, Clone)]
 pub struct Lane {
     policy: LanePolicy,
+    /// How many lanes share rate and burst.
+    lanes: u32,
     tokens: u64,
     refilled_at: Duration,
     paused_until: Duration,
@@ -47,7 +49,7 @@ impl Lane {
     #[must_use]
     pub fn new(policy: LanePolicy) -> Self {
         let tokens = u64::from(policy.burst).saturating_mul(CALL);
-        Self { policy, tokens, refilled_at: Duration::ZERO, paused_until: Duration::ZERO, failures: 0 }
+        Self { policy, lanes: 1, tokens, refilled_at: Duration::ZERO, paused_until: Duration::ZERO, failures: 0 }
     }
 
     /// Takes up to `wanted` calls. While the broker cannot be reached, one at a time finds out.
@@ -70,8 +72,8 @@ impl Lane {
 
     /// Gives back calls that were taken and not made.
     pub fn give_back(&mut self, calls: u32) {
-        let full = u64::from(self.policy.burst).saturating_mul(CALL);
-        self.tokens = self.tokens.saturating_add(u64::from(calls).saturating_mul(CALL)).min(full);
+        let given = u64::from(calls).saturating_mul(CALL);
+        self.tokens = self.tokens.saturating_add(given).min(self.full());
         if self.failures > 0 && calls > 0 {
             self.paused_until = Duration::ZERO;
         }
@@ -110,7 +112,25 @@ impl Lane {
         self.policy.rate_per_s = rate_per_s;
     }
 
-    /// Calls a second.
+    /// Shares rate and burst with other lanes to the same broker from now on: `lanes` in all.
+    pub fn share(&mut self, now: Duration, lanes: u32) {
+        self.refill(now);
+        self.lanes = lanes.max(1);
+        self.tokens = self.tokens.min(self.full());
+    }
+
+    /// Starts nothing for a while.
+    pub fn hold(&mut self, now: Duration, pause: Duration) {
+        self.paused_until = self.paused_until.max(now.saturating_add(pause));
+    }
+
+    /// How many lanes share the rate.
+    #[must_use]
+    pub const fn lanes(&self) -> u32 {
+        self.lanes
+    }
+
+    /// Calls a second, of all lanes together.
     #[must_use]
     pub const fn rate_per_s(&self) -> u32 {
         self.policy.rate_per_s
@@ -130,14 +150,18 @@ impl Lane {
 
     fn refill(&mut self, now: Duration) {
         let micros = u64::try_from(now.saturating_sub(self.refilled_at).as_micros()).unwrap_or(u64::MAX);
-        let full = u64::from(self.policy.burst).saturating_mul(CALL);
-        let gained = micros.saturating_mul(u64::from(self.policy.rate_per_s));
-        self.tokens = self.tokens.saturating_add(gained).min(full);
+        let gained = micros.saturating_mul(u64::from(self.policy.rate_per_s)) / u64::from(self.lanes);
+        self.tokens = self.tokens.saturating_add(gained).min(self.full());
         self.refilled_at = self.refilled_at.saturating_add(Duration::from_micros(micros));
     }
 
+    /// A full bucket: this lane's part of the burst, but always one call.
+    fn full(&self) -> u64 {
+        (u64::from(self.policy.burst).saturating_mul(CALL) / u64::from(self.lanes)).max(CALL)
+    }
+
     fn next_token_in(&self) -> Duration {
-        let missing = CALL.saturating_sub(self.tokens % CALL);
+        let missing = CALL.saturating_sub(self.tokens % CALL).saturating_mul(u64::from(self.lanes));
         Duration::from_micros(missing / u64::from(self.policy.rate_per_s).max(1) + 1)
     }
 }
@@ -188,7 +212,44 @@ mod tests {
         assert_eq!(lane.take(Duration::from_millis(1001), 10).calls, 1);
     }
 
+    #[test]
+    fn a_lane_that_is_held_starts_nothing_until_then() {
+        let mut lane = Lane::new(POLICY);
+        lane.hold(Duration::ZERO, Duration::from_millis(500));
+        assert_eq!(lane.take(Duration::from_millis(499), 1).calls, 0);
+        assert_eq!(lane.take(Duration::from_millis(500), 1).calls, 1);
+    }
+
     proptest! {
+        #[test]
+        fn lanes_that_share_a_rate_never_make_more_calls_together_than_one(
+            lanes in 1_u32..5, steps in prop::collection::vec((0u64..50_000, 0u32..20), 1..200)
+        ) {
+            let mut all: Vec<Lane> = (0..lanes).map(|_| Lane::new(POLICY)).collect();
+            all.iter_mut().for_each(|lane| lane.share(Duration::ZERO, lanes));
+            let mut now = Duration::ZERO;
+            let mut made: u64 = 0;
+            for (micros, wanted) in steps {
+                now += Duration::from_micros(micros);
+                made += all.iter_mut().map(|lane| u64::from(lane.take(now, wanted).calls)).sum::<u64>();
+                let allowed = 10 + u64::try_from(now.as_micros()).unwrap() * 100 / 1_000_000;
+                prop_assert!(made <= allowed, "{made} calls, {allowed} allowed");
+            }
+        }
+
+        #[test]
+        fn lanes_that_share_a_rate_use_it_up(lanes in 1_u32..5, gap_micros in 1u64..3_000) {
+            let mut all: Vec<Lane> = (0..lanes).map(|_| Lane::new(POLICY)).collect();
+            all.iter_mut().for_each(|lane| lane.share(Duration::ZERO, lanes));
+            let mut now = Duration::ZERO;
+            let mut made: u64 = 0;
+            while now < Duration::from_secs(10) {
+                now += Duration::from_micros(gap_micros);
+                made += all.iter_mut().map(|lane| u64::from(lane.take(now, 5).calls)).sum::<u64>();
+            }
+            prop_assert!(made >= 980, "{made} calls in 10 s at 100/s");
+        }
+
         #[test]
         fn never_more_calls_than_the_burst_and_the_rate_allow(steps in prop::collection::vec((0u64..50_000, 0u32..20), 1..200)) {
             let mut lane = Lane::new(POLICY);

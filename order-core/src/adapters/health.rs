@@ -5,6 +5,7 @@ use platform::breaker::BreakerState;
 use platform::clock::Clock;
 use platform::consumer::{ConsumerStatus, Mode};
 use platform::http::Health;
+use platform::lease::Leases;
 use platform::lock::AccountLocks;
 use serde_json::{Value, json};
 use sqlx::{Connection, PgPool};
@@ -63,6 +64,8 @@ pub struct OrderServerHealth {
     pub locks: AccountLocks,
     /// The logs that are read.
     pub consumers: Vec<ConsumerStatus>,
+    /// Which partitions this copy looks after.
+    pub leases: Leases,
     /// Assets and prices.
     pub reference: Arc<ReferenceData>,
     /// Now.
@@ -124,6 +127,7 @@ impl Health for OrderServerHealth {
             "uptime_s": (self.clock.now() - self.started_at).whole_seconds(),
             "database": {"up": self.database.is_up()},
             "locks": self.locks.health(),
+            "leases": self.leases.snapshot(),
             "consumers": consumers,
             "reference": {
                 "assets": self.reference.assets().len(),

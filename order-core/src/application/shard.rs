@@ -7,6 +7,7 @@ use super::queue::{Command, Item, ShardHandle, SliceItem};
 use super::reference::Reference;
 use super::store::{Locks, Store, StoreError};
 use contracts::{AccountId, OrderId, Partition};
+use platform::lease::Leases;
 use std::collections::{BTreeSet, VecDeque};
 use std::future::Future;
 use std::sync::Arc;
@@ -44,6 +45,8 @@ pub struct ShardWorker<S, L, R, C> {
     runner: Arc<BatchRunner<S, L, R>>,
     facts: FactApplier<S>,
     partitions: Vec<Partition>,
+    /// Which of them this copy is to look after unasked; commands and slices it takes of all.
+    leases: Leases,
     config: ShardConfig,
     clock: C,
     commands: mpsc::Receiver<Item>,
@@ -67,6 +70,7 @@ where
         runner: BatchRunner<S, L, R>,
         facts: FactApplier<S>,
         partitions: Vec<Partition>,
+        leases: Leases,
         config: ShardConfig,
         clock: C,
     ) -> (Self, ShardHandle) {
@@ -76,6 +80,7 @@ where
             runner: Arc::new(runner),
             facts,
             partitions,
+            leases,
             config,
             clock,
             commands,
@@ -217,8 +222,12 @@ where
     }
 
     async fn on_tick(&mut self) {
+        let preferred = self.leases.preferred(&self.partitions);
+        if preferred.is_empty() {
+            return;
+        }
         for _ in 0..REDRIVE_ROUNDS_MAX {
-            match self.facts.redrive(&self.partitions, (self.clock)()).await {
+            match self.facts.redrive(&preferred, (self.clock)()).await {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(error) => {
@@ -228,12 +237,12 @@ where
             }
         }
         if self.runner.is_open((self.clock)()) {
-            self.release_reserved().await;
+            self.release_reserved(&preferred).await;
         }
     }
 
-    async fn release_reserved(&mut self) {
-        let orders = match self.runner.store.reserved(&self.partitions, RELEASE_LEN_MAX).await {
+    async fn release_reserved(&mut self, partitions: &[Partition]) {
+        let orders = match self.runner.store.reserved(partitions, RELEASE_LEN_MAX).await {
             Ok(orders) => orders,
             Err(error) => return warn("read reserved orders", &error),
         };

@@ -12,6 +12,7 @@ use crate::config::Settings;
 use contracts::Partition;
 use contracts::calendar::MarketCalendar;
 use platform::clock::Clock;
+use platform::lease::Leases;
 use platform::lock::AccountLocks;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +28,7 @@ pub(super) fn start(
     reference: &Arc<ReferenceData>,
     calendar: &MarketCalendar,
     clock: &Arc<dyn Clock>,
+    leases: &Leases,
     end: &CancellationToken,
     tasks: &mut JoinSet<()>,
 ) -> Shards {
@@ -44,7 +46,8 @@ pub(super) fn start(
         let facts = FactApplier { store: Arc::clone(&store), charges: settings.charges() };
         let partitions = Partition::all().filter(|p| p.number() % settings.worker.shards == shard).collect();
         let clock = Arc::clone(clock);
-        let (worker, handle) = ShardWorker::new(runner, facts, partitions, settings.shard(), move || clock.now());
+        let (worker, handle) =
+            ShardWorker::new(runner, facts, partitions, leases.clone(), settings.shard(), move || clock.now());
         tasks.spawn(worker.run(end.clone().cancelled_owned()));
         handles.push(handle);
     }

@@ -24,6 +24,7 @@ use order_core::domain::asset::{Asset, ReferencePrice};
 use order_core::domain::hold::Charges;
 use order_core::domain::order::Order;
 use platform::clock::{SystemClock, SystemIds};
+use platform::lease::Leases;
 use platform::testing::TestDatabase;
 use rust_decimal::Decimal;
 use serde_json::value::RawValue;
@@ -155,7 +156,7 @@ pub(crate) fn start<S: Store, L: Locks + Clone>(store: S, locks: L, hours: Marke
             busy_pause: Duration::from_millis(1),
         };
         let clock = Arc::clone(&clock);
-        let (worker, handle) = ShardWorker::new(runner, facts, partitions, config, move || clock());
+        let (worker, handle) = ShardWorker::new(runner, facts, partitions, Leases::alone(), config, move || clock());
         tokio::spawn(worker.run(std::future::pending()));
         handles.push(handle);
     }

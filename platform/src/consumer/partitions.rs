@@ -17,6 +17,8 @@ pub(super) struct Lane {
     pub(super) tracker: Tracker,
     /// Whether a job is under way; one at a time.
     pub(super) busy: bool,
+    /// Whether this copy is the one to read it on. Another copy's partition stands still here.
+    ours: bool,
     /// Not before then, after trouble.
     retry_at: Option<Instant>,
     delay: ReconnectDelay,
@@ -24,7 +26,11 @@ pub(super) struct Lane {
 
 impl Lane {
     fn is_idle(&self, now: Instant) -> bool {
-        !self.busy && self.tracker.stopped().is_none() && self.retry_at.is_none_or(|at| at <= now)
+        !self.busy && self.is_live() && self.retry_at.is_none_or(|at| at <= now)
+    }
+
+    fn is_live(&self) -> bool {
+        self.ours && self.tracker.stopped().is_none()
     }
 }
 
@@ -63,7 +69,7 @@ impl Partitions {
             let applied = positions.get(&partition).copied().unwrap_or_default();
             let tracker = Tracker::new(self.producer, partition, applied);
             let delay = ReconnectDelay::new(self.retry_min, self.retry_max);
-            self.lanes.insert(partition, Lane { tracker, busy: false, retry_at: None, delay });
+            self.lanes.insert(partition, Lane { tracker, busy: false, ours: true, retry_at: None, delay });
         }
         self.status.update(|status| status.started = true);
         for partition in Partition::all() {
@@ -82,17 +88,47 @@ impl Partitions {
         self.positions(|lane| lane.is_idle(now))
     }
 
-    /// Every partition that is not stopped.
+    /// Every partition of ours that is not stopped.
     pub(super) fn live(&self) -> BTreeMap<Partition, Position> {
-        self.positions(|lane| lane.tracker.stopped().is_none())
+        self.positions(Lane::is_live)
+    }
+
+    /// Takes in which partitions are ours from now on. Answers whether there are new ones: another
+    /// copy has moved their positions meanwhile.
+    pub(super) fn prefer(&mut self, prefers: impl Fn(Partition) -> bool, now: Instant) -> bool {
+        let mut gained = false;
+        let mut changed = Vec::new();
+        for (partition, lane) in &mut self.lanes {
+            let ours = prefers(*partition);
+            if ours == lane.ours {
+                continue;
+            }
+            lane.ours = ours;
+            changed.push(*partition);
+            if ours {
+                gained = true;
+                lane.retry_at = None;
+                lane.delay.reset();
+            } else {
+                // What another copy reads is not behind here.
+                let applied = lane.tracker.applied().seq;
+                lane.tracker.saw_head(applied, now);
+            }
+        }
+        for partition in changed {
+            self.show(partition);
+        }
+        gained
     }
 
     pub(super) fn none_readable(&self, now: Instant) -> bool {
         !self.lanes.values().any(|lane| lane.is_idle(now))
     }
 
+    /// How far our partitions are, for the producer; of the others their own copies tell.
     pub(super) fn applied(&self) -> BTreeMap<Partition, i64> {
-        self.lanes.iter().map(|(partition, lane)| (*partition, lane.tracker.applied().seq)).collect()
+        let ours = self.lanes.iter().filter(|(_, lane)| lane.ours);
+        ours.map(|(partition, lane)| (*partition, lane.tracker.applied().seq)).collect()
     }
 
     /// Whether a partition has been silent for so long that the feed must be read now.
@@ -104,7 +140,7 @@ impl Partitions {
 
     /// When the next partition that waits after trouble may go on.
     pub(super) fn next_retry(&self, now: Instant) -> Option<Instant> {
-        let waiting = |lane: &&Lane| !lane.busy && lane.tracker.stopped().is_none();
+        let waiting = |lane: &&Lane| !lane.busy && lane.is_live();
         self.lanes.values().filter(waiting).filter_map(|lane| lane.retry_at).filter(|at| *at > now).min()
     }
 
@@ -124,7 +160,7 @@ impl Partitions {
     }
 
     pub(super) fn saw_head(&mut self, partition: Partition, head: i64, now: Instant) {
-        if let Some(lane) = self.lanes.get_mut(&partition) {
+        if let Some(lane) = self.lanes.get_mut(&partition).filter(|lane| lane.ours) {
             lane.tracker.saw_head(head, now);
             self.show(partition);
         }
@@ -212,11 +248,14 @@ impl Partitions {
         let Some(lane) = self.lanes.get(&partition) else { return };
         let (applied, head) = (lane.tracker.applied().seq, lane.tracker.head());
         let stopped = lane.tracker.stopped().map(str::to_owned);
-        let lag: i64 = self.lanes.values().map(|l| l.tracker.head() - l.tracker.applied().seq).sum();
+        let ours = self.lanes.values().filter(|lane| lane.ours);
+        let lag: i64 = ours.map(|l| l.tracker.head() - l.tracker.applied().seq).sum();
+        let is_ours = lane.ours;
         self.status.update(|status| {
             status.lag_events = lag;
             let shown = status.partitions.entry(partition).or_default();
             (shown.applied, shown.head, shown.stopped) = (applied, head, stopped);
+            shown.ours = is_ours;
         });
         let (consumer, producer) = (self.consumer, self.producer.as_str());
         metrics::gauge!("consumer_lag_events", "consumer" => consumer, "producer" => producer).set(lag as f64);
@@ -225,6 +264,11 @@ impl Partitions {
             "consumer" => consumer, "producer" => producer, "partition" => partition.to_string()
         )
         .set(applied as f64);
+        metrics::gauge!(
+            "consumer_head_seq",
+            "consumer" => consumer, "producer" => producer, "partition" => partition.to_string()
+        )
+        .set(head as f64);
     }
 
     fn show_stopped(&self) {

@@ -10,6 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// One partition of a consumed log.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct PartitionStatus {
+    /// Whether this copy reads it; another copy's figures here are old.
+    pub ours: bool,
     /// How far it has taken effect here.
     pub applied: i64,
     /// The newest event that is known to exist.
@@ -27,7 +29,7 @@ pub struct ConsumerSnapshot {
     pub mode: Mode,
     /// Whether the applied positions have been read since the start.
     pub started: bool,
-    /// Events that are known to exist and have not taken effect.
+    /// Events that are known to exist and have not taken effect, of the partitions that this copy reads.
     pub lag_events: i64,
     /// Whether the feed answered the last time that it was asked.
     pub feed_reachable: bool,

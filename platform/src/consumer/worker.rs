@@ -11,6 +11,7 @@ use super::status::ConsumerStatus;
 use super::tracker::{Step, history_fault};
 use crate::eventlog::Position;
 use crate::feed::FeedError;
+use crate::lease::Leases;
 use crate::link::LinkError;
 use crate::reconnect::ReconnectDelay;
 use contracts::Partition;
@@ -39,6 +40,7 @@ pub(super) struct Worker<S> {
     context: JobContext<S>,
     bus: Arc<BusReader>,
     status: ConsumerStatus,
+    leases: Leases,
     partitions: Partitions,
     mode: ModeSwitch,
     /// The heads that were last announced on the bus; none before the first look.
@@ -61,6 +63,7 @@ impl<S: Sink> Worker<S> {
         context: JobContext<S>,
         bus: BusReader,
         status: ConsumerStatus,
+        leases: Leases,
     ) -> Self {
         let now = Instant::now();
         let delay = |min_ms, max_ms| ReconnectDelay::new(Duration::from_millis(min_ms), Duration::from_millis(max_ms));
@@ -83,6 +86,7 @@ impl<S: Sink> Worker<S> {
             context,
             bus: Arc::new(bus),
             status,
+            leases,
         }
     }
 
@@ -125,6 +129,8 @@ impl<S: Sink> Worker<S> {
     /// One turn: take in what has ended, start what is due, wait for the next thing.
     async fn turn(&mut self, shutdown: &CancellationToken) {
         self.reap();
+        let leases = &self.leases;
+        self.positions_wanted |= self.partitions.prefer(|partition| leases.prefers(partition), Instant::now());
         if self.positions_wanted {
             self.reread_positions().await;
         }
@@ -168,6 +174,7 @@ impl<S: Sink> Worker<S> {
             Some(ended) = self.jobs.join_next() => self.on_job_end(ended),
             Some(heads) = self.feed_heads.join_next() => self.on_feed_heads(heads),
             Some(look) = self.looks.join_next() => self.on_probe(look),
+            () = self.leases.changed() => {}
             () = tokio::time::sleep_until(wake_at.into()) => {}
             () = shutdown.cancelled() => {}
         }

@@ -6,6 +6,7 @@ mod bus;
 mod consumer;
 mod feed;
 mod history;
+mod lease;
 mod lock;
 mod outage;
 mod slow_wire;

@@ -15,6 +15,7 @@ use platform::consumer::{
 use platform::eventlog::{self, NewEvent, Position};
 use platform::feed::{self, FeedClient};
 use platform::http::{ServerLimits, bind, serve};
+use platform::lease::Leases;
 use platform::testing::{TestDatabase, eventually};
 use sqlx::PgPool;
 use std::collections::BTreeMap;
@@ -213,6 +214,11 @@ impl Reader {
 
     /// Starts one copy of the consumer.
     pub(crate) fn run(&self, redis: RedisConfig, feed: FeedClient) -> Running {
+        self.run_copy(redis, feed, Leases::alone())
+    }
+
+    /// Starts a copy that reads what it holds.
+    pub(crate) fn run_copy(&self, redis: RedisConfig, feed: FeedClient, leases: Leases) -> Running {
         let status = ConsumerStatus::new(PRODUCER);
         let shutdown = CancellationToken::new();
         tokio::spawn(consumer::run(
@@ -223,6 +229,7 @@ impl Reader {
             feed,
             consumer_config(),
             status.clone(),
+            leases,
             shutdown.clone(),
         ));
         Running { status, _shutdown: shutdown.drop_guard() }

@@ -4,6 +4,7 @@ use crate::adapters::db::Gauges;
 use crate::application::lane::LaneControl;
 use platform::consumer::ConsumerStatus;
 use platform::http::Health;
+use platform::lease::Leases;
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,14 +13,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub struct GatewayHealth {
     consumers: Vec<ConsumerStatus>,
     lane: LaneControl,
+    leases: Leases,
     gauges: Arc<Mutex<Option<Gauges>>>,
 }
 
 impl GatewayHealth {
     /// Health over these parts.
     #[must_use]
-    pub fn new(consumers: Vec<ConsumerStatus>, lane: LaneControl) -> Self {
-        Self { consumers, lane, gauges: Arc::default() }
+    pub fn new(consumers: Vec<ConsumerStatus>, lane: LaneControl, leases: Leases) -> Self {
+        Self { consumers, lane, leases, gauges: Arc::default() }
     }
 
     /// Takes the newest figures; none when the database did not answer.
@@ -57,9 +59,11 @@ impl Health for GatewayHealth {
             "reason": self.ready().err(),
             "lane": {
                 "rate_per_s": self.lane.rate_per_s(),
+                "copies": self.lane.copies(),
                 "paused_ms": u64::try_from(self.lane.paused_for().as_millis()).unwrap_or(u64::MAX),
             },
             "requests": self.gauges(),
+            "leases": self.leases.snapshot(),
             "consumers": consumers,
         })
     }

@@ -138,7 +138,7 @@ async fn lane<S: DossierStore + SettlementStore>(State(port): State<OpsPort<S>>)
 
 fn lane_answer(lane: &LaneControl) -> Response {
     let paused_ms = u64::try_from(lane.paused_for().as_millis()).unwrap_or(u64::MAX);
-    Json(json!({"rate_per_s": lane.rate_per_s(), "paused_ms": paused_ms})).into_response()
+    Json(json!({"rate_per_s": lane.rate_per_s(), "copies": lane.copies(), "paused_ms": paused_ms})).into_response()
 }
 
 #[derive(Deserialize)]
