@@ -7,6 +7,7 @@ pub mod books;
 pub mod bounded;
 pub mod command;
 pub mod facts;
+pub mod operator;
 pub mod parked;
 pub mod query;
 pub mod queue;

@@ -15,6 +15,7 @@ use platform::consumer::ConsumerConfig;
 use platform::http::ServerLimits;
 use platform::lease::LeaseConfig;
 use platform::lock::LockConfig;
+use platform::operators::{OperatorTokens, Operators};
 use platform::rate::Rate;
 use rate::Bps;
 use serde::Deserialize;
@@ -110,6 +111,16 @@ pub struct LimitSettings {
 pub struct TokenSettings {
     pub ops: Secret,
     pub peer: Secret,
+    #[serde(default)]
+    pub operators: OperatorTokens,
+}
+
+impl TokenSettings {
+    /// Who may use the operator port.
+    #[must_use]
+    pub fn operators(&self) -> Operators {
+        Operators::new(self.ops.clone(), self.operators.clone())
+    }
 }
 
 /// The shard workers.
@@ -229,6 +240,7 @@ impl Settings {
         self.bus.validate()?;
         self.consumer.validate()?;
         self.copies.validate()?;
+        self.tokens.operators.validate(&[&self.tokens.ops, &self.tokens.peer])?;
         self.validate_http()?;
         self.validate_limits()?;
         self.validate_worker()?;

@@ -231,17 +231,17 @@ impl Parts {
         let state = OpsState {
             commands: Arc::new(self.shards.clone()),
             queries: store.clone(),
-            admin: store.clone(),
+            operations: store.clone(),
             audit: store,
             clock: Arc::clone(&self.clock),
             ids: Arc::clone(&self.ids),
             secrets: Arc::new(SystemSecrets),
         };
-        let (ops_token, peer_token) = (self.settings.tokens.ops.clone(), self.settings.tokens.peer.clone());
+        let (operators, peer_token) = (self.settings.tokens.operators(), self.settings.tokens.peer.clone());
         base(Arc::new(health))
             .merge(feed::router(self.pool.clone(), Producer::OrderCore, peer_token))
-            .merge(ops::parked::router(Arc::new(self.store.clone()), ops_token.clone()))
-            .merge(ops::router(state, ops_token, self.settings.body_limits()))
+            .merge(ops::parked::router(Arc::new(self.store.clone()), operators.clone()))
+            .merge(ops::router(state, operators, self.settings.body_limits()))
     }
 
     async fn start_polling(&self, end: &CancellationToken, tasks: &mut JoinSet<()>) -> Result<(), StartError> {

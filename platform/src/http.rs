@@ -210,14 +210,22 @@ async fn check_bearer(State(token): State<Arc<Secret>>, request: Request, next: 
     if bearer_matches(request.headers(), token.expose()) {
         return next.run(request).await;
     }
+    unauthorized()
+}
+
+/// The answer to a request without a valid token.
+pub(crate) fn unauthorized() -> Response {
     let body = Json(json!({"code": 40_110_000, "message": "a valid bearer token is required"}));
     (StatusCode::UNAUTHORIZED, body).into_response()
 }
 
+/// The token that a request carries.
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()).and_then(|v| v.strip_prefix("Bearer "))
+}
+
 fn bearer_matches(headers: &HeaderMap, token: &str) -> bool {
-    let given =
-        headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()).and_then(|v| v.strip_prefix("Bearer "));
-    match given {
+    match bearer(headers) {
         Some(given) if !token.is_empty() => bool::from(given.as_bytes().ct_eq(token.as_bytes())),
         _ => false,
     }

@@ -16,6 +16,7 @@ pub mod keys;
 pub mod lease;
 pub mod link;
 pub mod lock;
+pub mod operators;
 pub mod process;
 pub mod rate;
 pub mod reconnect;

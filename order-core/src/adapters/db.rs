@@ -1,8 +1,11 @@
 //! The database of the order server. All SQL of this crate lives below here.
 
+mod actions;
 mod admin;
 mod audit;
 mod errors;
+mod operations;
+mod operators;
 mod order_list;
 mod parked;
 mod queries;

@@ -94,7 +94,7 @@ fn served(methods: MethodRouter<ApiState>) -> MethodRouter<ApiState> {
 }
 
 /// Query parameters that never fail to be read; each handler checks its own.
-struct QueryParams(Params);
+pub(crate) struct QueryParams(pub(crate) Params);
 
 impl<S: Send + Sync> FromRequestParts<S> for QueryParams {
     type Rejection = ApiFailure;

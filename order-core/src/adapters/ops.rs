@@ -1,46 +1,51 @@
-//! The operator port: accounts, deposits, keys, a closer look at one order, and the check of the
-//! books. Every route needs the operators' bearer token.
+//! The operator port: accounts, money in and out, keys, halts, a closer look at one order, what
+//! operators did, and the check of the books. Every route needs an operator's token.
 
+mod accounts;
+mod halts;
+mod keys;
 pub mod parked;
 mod view;
 
-use super::http::auth::hash_secret;
 use super::http::body::{read_body, require_json};
 use super::http::fields::{FieldError, Fields};
-use super::http::{ApiFailure, BodyLimits};
+use super::http::{ApiFailure, BodyLimits, QueryParams};
 use crate::application::audit::Audit;
-use crate::application::command::{Commands, Deposit};
-use crate::application::query::{Admin, ApiKey, Queries, SecretSource};
+use crate::application::command::Commands;
+use crate::application::operator::{ActionFilter, Actor, Operations};
+use crate::application::query::{Queries, SecretSource};
 use axum::body::Bytes;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode};
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderMap, header};
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use contracts::{AccountId, Currency, Money, OrderId};
+use contracts::{AccountId, OrderId};
 use platform::clock::{Clock, IdSource};
-use platform::config::Secret;
-use rust_decimal::Decimal;
+use platform::operators::{Operator, Operators, require_operator};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// Longest reference of a deposit.
-const REFERENCE_LEN_MAX: usize = 128;
+/// Longest text that an operator gives: a reference, a name, a reason.
+const TEXT_LEN_MAX: usize = 256;
 
-/// Decimals of a deposit: money comes in whole cents.
-const DEPOSIT_SCALE_MAX: u32 = 2;
+/// Longest reference and name.
+const NAME_LEN_MAX: usize = 128;
+
+/// Rows of a page, unless told otherwise.
+const PAGE_LEN_DEFAULT: i64 = 100;
+
+/// Most rows of a page.
+const PAGE_LEN_MAX: i64 = 500;
 
 /// What the operators' routes work with.
 #[derive(Clone)]
 pub struct OpsState {
-    /// Where deposits go: they move a balance, so a shard worker books them.
+    /// Where what changes an account goes: a shard worker does it.
     pub commands: Arc<dyn Commands>,
     /// Where reads go.
     pub queries: Arc<dyn Queries>,
-    /// Where accounts and keys are made.
-    pub admin: Arc<dyn Admin>,
+    /// Where accounts, keys and halts are kept.
+    pub operations: Arc<dyn Operations>,
     /// The check of the books.
     pub audit: Arc<dyn Audit>,
     /// Now.
@@ -51,77 +56,29 @@ pub struct OpsState {
     pub secrets: Arc<dyn SecretSource>,
 }
 
-/// The operators' routes, behind their token.
-pub fn router(state: OpsState, token: Secret, limits: BodyLimits) -> Router {
+/// The operators' routes, behind their tokens.
+pub fn router(state: OpsState, operators: Operators, limits: BodyLimits) -> Router {
     let routes = Router::new()
-        .route("/ops/v1/accounts", post(create_account))
-        .route("/ops/v1/accounts/{account_id}", get(account))
-        .route("/ops/v1/accounts/{account_id}/deposits", post(deposit))
-        .route("/ops/v1/accounts/{account_id}/keys", post(create_key))
+        .route("/ops/v1/accounts", get(accounts::list).post(accounts::make))
+        .route("/ops/v1/accounts/{account_id}", get(accounts::one))
+        .route("/ops/v1/accounts/{account_id}/deposits", post(accounts::deposit))
+        .route("/ops/v1/accounts/{account_id}/withdrawals", post(accounts::withdraw))
+        .route("/ops/v1/accounts/{account_id}/keys", get(keys::list).post(keys::issue))
+        .route("/ops/v1/accounts/{account_id}/keys/{key_id}/rotate", post(keys::rotate))
+        .route("/ops/v1/accounts/{account_id}/keys/{key_id}/revoke", post(keys::revoke))
+        .route("/ops/v1/accounts/{account_id}/halt", post(halts::halt_account))
+        .route("/ops/v1/accounts/{account_id}/lift", post(halts::lift_account))
+        .route("/ops/v1/halts", get(halts::list))
+        .route("/ops/v1/halts/market/halt", post(halts::halt_market))
+        .route("/ops/v1/halts/market/lift", post(halts::lift_market))
+        .route("/ops/v1/halts/symbols/{symbol}/halt", post(halts::halt_symbol))
+        .route("/ops/v1/halts/symbols/{symbol}/lift", post(halts::lift_symbol))
+        .route("/ops/v1/actions", get(actions))
         .route("/ops/v1/orders/{order_id}", get(order))
         .route("/ops/v1/audit", get(audit))
         .with_state(state)
         .layer(middleware::from_fn_with_state(limits, read_body));
-    platform::http::require_bearer(routes, token)
-}
-
-/// `POST /ops/v1/accounts` with `{"currency", "account_id"?}`. Giving the id makes a repeat harmless.
-async fn create_account(
-    State(state): State<OpsState>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<Response, ApiFailure> {
-    let fields = read(&headers, &body)?;
-    let currency = currency(&fields)?;
-    let account_id = match fields.text("account_id")? {
-        Some(text) => text.parse().map_err(|_| FieldError::new("account_id", "must be a UUID"))?,
-        None => AccountId::new(state.ids.uuid()),
-    };
-    let number = state.admin.create_account(account_id, currency, state.clock.now()).await?;
-    let body = json!({"account_id": account_id, "account_number": number, "currency": currency});
-    Ok((StatusCode::CREATED, Json(body)).into_response())
-}
-
-/// `GET /ops/v1/accounts/{account_id}`.
-async fn account(State(state): State<OpsState>, Path(account_id): Path<String>) -> Result<Json<Value>, ApiFailure> {
-    let account_id = account_id_of(&account_id)?;
-    let account = state.queries.account(account_id).await?.ok_or_else(|| no_account(account_id))?;
-    let positions = state.queries.positions(account_id).await?;
-    Ok(Json(view::account(&account, &positions)))
-}
-
-/// `POST /ops/v1/accounts/{account_id}/deposits` with `{"amount", "currency", "reference"}`. The
-/// same reference books once, however often it is sent.
-async fn deposit(
-    State(state): State<OpsState>,
-    Path(account_id): Path<String>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<Json<Value>, ApiFailure> {
-    let account_id = account_id_of(&account_id)?;
-    let fields = read(&headers, &body)?;
-    let money = amount(&fields, currency(&fields)?)?;
-    let reference = reference(&fields)?;
-    let body = json!({
-        "account_id": account_id,
-        "amount": contracts::decimal::plain(money.amount()),
-        "currency": money.currency(),
-        "reference": reference,
-    });
-    state.commands.deposit(Deposit { id: state.ids.uuid(), account_id, money, reference }).await?;
-    Ok(Json(body))
-}
-
-/// `POST /ops/v1/accounts/{account_id}/keys`: the only time that the secret is shown.
-async fn create_key(State(state): State<OpsState>, Path(account_id): Path<String>) -> Result<Response, ApiFailure> {
-    let account_id = account_id_of(&account_id)?;
-    state.queries.account(account_id).await?.ok_or_else(|| no_account(account_id))?;
-    let secret_key = URL_SAFE_NO_PAD.encode(state.secrets.secret());
-    let key_id = format!("PK{:X}", state.secrets.id().simple());
-    let key = ApiKey { key_id: key_id.clone(), account_id, secret_sha256: hash_secret(&secret_key) };
-    state.admin.store_key(&key, state.clock.now()).await?;
-    let body = json!({"account_id": account_id, "key_id": key_id, "secret_key": secret_key});
-    Ok((StatusCode::CREATED, Json(body)).into_response())
+    require_operator(routes, operators)
 }
 
 /// `GET /ops/v1/orders/{order_id}`, of whichever account.
@@ -138,11 +95,64 @@ async fn audit(State(state): State<OpsState>) -> Result<Json<Value>, ApiFailure>
     Ok(Json(json!({"violations": violations})))
 }
 
+/// `GET /ops/v1/actions?account_id=&before=&limit=`: what operators did, newest first.
+async fn actions(State(state): State<OpsState>, QueryParams(params): QueryParams) -> Result<Json<Value>, ApiFailure> {
+    let limit = page_len(&params)?;
+    let account_id = params.one("account_id")?.map(account_id_of).transpose()?;
+    let before = params.integer("before", 1..=i64::MAX)?;
+    let actions = state.operations.actions(ActionFilter { account_id, before, limit }).await?;
+    let next = full_page(&actions, limit).map(|last| last.id);
+    Ok(Json(json!({"actions": actions, "before": next})))
+}
+
+fn page_len(params: &super::http::params::Params) -> Result<i64, FieldError> {
+    Ok(params.integer("limit", 1..=PAGE_LEN_MAX)?.unwrap_or(PAGE_LEN_DEFAULT))
+}
+
+/// The last row of a page behind which there may be more.
+fn full_page<T>(rows: &[T], limit: i64) -> Option<&T> {
+    if i64::try_from(rows.len()).is_ok_and(|len| len >= limit) { rows.last() } else { None }
+}
+
+/// The fields of a body. A request without a body has none.
 fn read<'a>(headers: &HeaderMap, body: &'a Bytes) -> Result<Fields<'a>, ApiFailure> {
+    if body.is_empty() && !headers.contains_key(header::CONTENT_TYPE) {
+        return Ok(Fields::read(b"{}")?);
+    }
     require_json(headers)?;
     let fields = Fields::read(body)?;
     fields.require_unique()?;
     Ok(fields)
+}
+
+/// Who acts: the name that belongs to the token. Only the shared token leaves it to the request to say
+/// who it is.
+fn actor(operator: &Operator, fields: &Fields<'_>) -> Result<Actor, FieldError> {
+    let credential = operator.name.clone();
+    let given = text(fields, "operator", NAME_LEN_MAX)?;
+    match given {
+        Some(name) if operator.is_shared() || name == credential => Ok(Actor { name, credential }),
+        Some(_) => Err(FieldError::new("operator", "must be the one whose token this is")),
+        None => Ok(Actor { name: credential.clone(), credential }),
+    }
+}
+
+/// An actor who must say why, and with the shared token also who.
+fn accountable(operator: &Operator, fields: &Fields<'_>) -> Result<(Actor, String), FieldError> {
+    let actor = actor(operator, fields)?;
+    if operator.is_shared() && actor.name == actor.credential {
+        return Err(FieldError::new("operator", "is required with the shared token"));
+    }
+    let reason = text(fields, "reason", TEXT_LEN_MAX)?.ok_or_else(|| FieldError::new("reason", "is required"))?;
+    Ok((actor, reason))
+}
+
+/// A short text for people. Control characters would let one line of a record look like two.
+fn text(fields: &Fields<'_>, name: &str, len_max: usize) -> Result<Option<String>, FieldError> {
+    let Some(text) = fields.text(name)? else { return Ok(None) };
+    let good = !text.trim().is_empty() && text.len() <= len_max && !text.chars().any(char::is_control);
+    let problem = || format!("must be 1 to {len_max} bytes of text without control characters");
+    if good { Ok(Some(text)) } else { Err(FieldError::new(name, problem())) }
 }
 
 fn account_id_of(text: &str) -> Result<AccountId, FieldError> {
@@ -151,33 +161,6 @@ fn account_id_of(text: &str) -> Result<AccountId, FieldError> {
 
 fn no_account(id: AccountId) -> ApiFailure {
     ApiFailure::NotFound { what: "account", name: id.to_string() }
-}
-
-/// Listed shares are priced in dollars, so that is what accounts hold.
-fn currency(fields: &Fields<'_>) -> Result<Currency, FieldError> {
-    match fields.required_text("currency")?.as_str() {
-        "USD" => Ok(Currency::USD),
-        _ => Err(FieldError::new("currency", "must be USD")),
-    }
-}
-
-fn amount(fields: &Fields<'_>, currency: Currency) -> Result<Money, FieldError> {
-    let text = fields.number("amount")?.ok_or_else(|| FieldError::new("amount", "is required"))?;
-    let money = Money::parse(&text, currency).map_err(|error| FieldError::new("amount", error))?;
-    if money.amount() <= Decimal::ZERO {
-        return Err(FieldError::new("amount", "must be greater than zero"));
-    }
-    if money.amount().normalize().scale() > DEPOSIT_SCALE_MAX {
-        return Err(FieldError::new("amount", "must be in whole cents"));
-    }
-    Ok(money)
-}
-
-fn reference(fields: &Fields<'_>) -> Result<String, FieldError> {
-    let text = fields.required_text("reference")?;
-    let good = !text.is_empty() && text.len() <= REFERENCE_LEN_MAX && text.bytes().all(|b| (0x20..0x7f).contains(&b));
-    let problem = || format!("must be 1 to {REFERENCE_LEN_MAX} characters of printable ASCII");
-    if good { Ok(text) } else { Err(FieldError::new("reference", problem())) }
 }
 
 #[cfg(test)]

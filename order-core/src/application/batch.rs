@@ -212,6 +212,8 @@ impl<S: Store, L: Locks, R: Reference> BatchRunner<S, L, R> {
             Command::Cancel(account, order) => books.cancel(*account, *order).map(|()| Done::Nothing),
             Command::Release(account, order) => self.release(*account, *order, books, now).map(|()| Done::Nothing),
             Command::Deposit(deposit) => books.deposit(deposit).map(|()| Done::Nothing),
+            Command::Withdraw(withdrawal) => books.withdraw(withdrawal).map(|()| Done::Nothing),
+            Command::Halt(halt) => books.halt(halt).map(|()| Done::Nothing),
         }
     }
 
@@ -373,6 +375,10 @@ fn wants<'a>(items: impl IntoIterator<Item = &'a Item>) -> Wants {
             Command::Deposit(deposit) => {
                 wants.deposits.insert((account, deposit.reference.clone()));
             }
+            Command::Withdraw(withdrawal) => {
+                wants.withdrawals.insert((account, withdrawal.0.reference.clone()));
+            }
+            Command::Halt(_) => {}
         }
     }
     wants

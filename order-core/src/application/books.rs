@@ -1,7 +1,8 @@
 //! The working state of one batch: what was read, and what it becomes. Several commands of one
 //! account are decided in turn, each on the state that the earlier ones left.
 
-use super::command::{CommandError, Deposit, PlaceOrder, Placed};
+use super::command::{CommandError, Deposit, HaltAccount, PlaceOrder, Placed, Withdrawal};
+use super::operator::Action;
 use super::store::{Plan, Snapshot, StoredRefusal, Transition};
 use crate::domain::account::{Account, Moved, Posting};
 use crate::domain::execution::Execution;
@@ -10,12 +11,14 @@ use crate::domain::hold::Charges;
 use crate::domain::journal::{Cause, Ledger};
 use crate::domain::order::Order;
 use crate::domain::place::{self, CancelDecision, NewOrder, PlaceContext};
-use crate::domain::refusal::Refusal;
+use crate::domain::refusal::{Halt, Refusal};
 use crate::domain::reply::{self, Consequences, FactContext};
 use crate::domain::status::Status;
+use contracts::decimal::plain;
 use contracts::event::{BrokerEvent, GatewayEvent, OrdersEvent};
 use contracts::money::MoneyError;
 use contracts::{AccountId, BrokerKey, ClientOrderId, EventId, OrderId, Symbol};
+use rust_decimal::Decimal;
 use std::collections::BTreeMap;
 use std::mem::discriminant;
 use thiserror::Error;
@@ -130,6 +133,9 @@ impl Books {
         if self.snapshot.parked.contains(&account.id) {
             return Err(Refusal::Restricted("one of its broker events waits for a person".to_owned()));
         }
+        if let Some(halt) = self.halted(account, command.terms.symbol()) {
+            return Err(Refusal::Halted(halt));
+        }
         let new = NewOrder {
             id: command.order_id,
             client_order_id: command.client_order_id.clone(),
@@ -151,6 +157,18 @@ impl Books {
         plan.new_orders.insert(order.id, order.clone());
         self.by_client_id.insert(name, order.id);
         Ok(order)
+    }
+
+    /// What stops new orders of an account in a symbol.
+    fn halted(&self, account: &Account, symbol: &Symbol) -> Option<Halt> {
+        let halts = &self.snapshot.halts;
+        if halts.market {
+            Some(Halt::Market)
+        } else if account.halt_reason.is_some() {
+            Some(Halt::Account)
+        } else {
+            halts.symbols.contains(symbol).then(|| Halt::Symbol(symbol.clone()))
+        }
     }
 
     fn kept_refusal(&self, name: &(AccountId, ClientOrderId)) -> Option<&StoredRefusal> {
@@ -205,7 +223,8 @@ impl Books {
     }
 
     /// Releases a reserved order into its session, or ends it when it may not trade any more. It
-    /// stays reserved while there is no price to hold by, and while its account is parked.
+    /// stays reserved while there is no price to hold by, and while its account is parked or its
+    /// trading halted: a halt ends, and may have been meant for five minutes.
     ///
     /// # Errors
     /// [`CommandError::Refused`] when there is no such order.
@@ -220,6 +239,9 @@ impl Books {
         let mut account = self.account(account_id).ok_or(CommandError::AccountNotFound)?.clone();
         let from = order.status();
         if from != Status::Reserved || self.snapshot.parked.contains(&account_id) {
+            return Ok(());
+        }
+        if self.halted(&account, order.terms.symbol()).is_some() {
             return Ok(());
         }
         let cause = Cause { kind: "order.released", id: order_id.as_uuid() };
@@ -248,16 +270,10 @@ impl Books {
     /// [`CommandError::ReferenceConflict`] when the reference was used for another amount.
     pub fn deposit(&mut self, command: &Deposit) -> Result<(), CommandError> {
         let amount = command.money.amount();
-        let key = (command.account_id, command.reference.clone());
-        let in_batch = self.plans.get(&command.account_id).and_then(|plan| {
-            plan.deposits.iter().find(|(reference, _)| *reference == command.reference).map(|(_, amount)| *amount)
-        });
-        if let Some(booked) = in_batch.or_else(|| self.snapshot.deposits.get(&key).copied()) {
+        let mut account = self.account_in(command)?;
+        let in_batch = self.plans.get(&command.account_id).map(|plan| plan.deposits.as_slice());
+        if let Some(booked) = booked(in_batch, &self.snapshot.deposits, command) {
             return if booked == amount { Ok(()) } else { Err(CommandError::ReferenceConflict) };
-        }
-        let mut account = self.account(command.account_id).ok_or(CommandError::AccountNotFound)?.clone();
-        if account.currency != command.money.currency() {
-            return Err(CommandError::CurrencyMismatch);
         }
         let mut lines = Vec::new();
         let cause = Cause { kind: "deposit", id: command.id };
@@ -267,7 +283,73 @@ impl Books {
         plan.account = account;
         plan.lines.append(&mut lines);
         plan.deposits.push((command.reference.clone(), amount));
+        plan.actions.push(moved("deposit", command));
         Ok(())
+    }
+
+    /// Books a withdrawal, once: of what is available, never of what is held.
+    ///
+    /// # Errors
+    /// [`CommandError::ReferenceConflict`] when the reference was used for another amount;
+    /// [`CommandError::Refused`] when there is less than that, or an event of the account waits for a
+    /// person, since what is available is not known then.
+    pub fn withdraw(&mut self, Withdrawal(command): &Withdrawal) -> Result<(), CommandError> {
+        let amount = command.money.amount();
+        let mut account = self.account_in(command)?;
+        let in_batch = self.plans.get(&command.account_id).map(|plan| plan.withdrawals.as_slice());
+        if let Some(booked) = booked(in_batch, &self.snapshot.withdrawals, command) {
+            return if booked == amount { Ok(()) } else { Err(CommandError::ReferenceConflict) };
+        }
+        if self.snapshot.parked.contains(&account.id) {
+            return Err(Refusal::Restricted("one of its broker events waits for a person".to_owned()).into());
+        }
+        let available = account.cash.available;
+        if amount > available {
+            return Err(Refusal::InsufficientCash { available, requested: amount }.into());
+        }
+        let mut lines = Vec::new();
+        let cause = Cause { kind: "withdrawal", id: command.id };
+        let mut posting = Posting { order_id: None, cause, lines: &mut lines };
+        account.transfer(Moved::Cash, Ledger::Available, Ledger::Bank, amount, &mut posting).map_err(Refusal::from)?;
+        let plan = self.plan(&account);
+        plan.account = account;
+        plan.lines.append(&mut lines);
+        plan.withdrawals.push((command.reference.clone(), amount));
+        plan.actions.push(moved("withdrawal", command));
+        Ok(())
+    }
+
+    /// Halts an account's new orders, or lifts that. A repeat does nothing.
+    ///
+    /// # Errors
+    /// [`CommandError::AccountNotFound`].
+    pub fn halt(&mut self, command: &HaltAccount) -> Result<(), CommandError> {
+        let mut account = self.account(command.account_id).ok_or(CommandError::AccountNotFound)?.clone();
+        if account.halt_reason == command.halt_reason {
+            return Ok(());
+        }
+        account.halt_reason.clone_from(&command.halt_reason);
+        let plan = self.plan(&account);
+        plan.account = account;
+        plan.halt_changed = true;
+        plan.actions.push(Action {
+            actor: command.actor.clone(),
+            kind: if command.halt_reason.is_some() { "halt.set" } else { "halt.lifted" },
+            account_id: Some(command.account_id),
+            subject: command.account_id.to_string(),
+            reason: command.reason.clone(),
+            terms: String::new(),
+        });
+        Ok(())
+    }
+
+    /// The account that an operator moves money of, in the currency of that money.
+    fn account_in(&self, command: &Deposit) -> Result<Account, CommandError> {
+        let account = self.account(command.account_id).ok_or(CommandError::AccountNotFound)?;
+        if account.currency != command.money.currency() {
+            return Err(CommandError::CurrencyMismatch);
+        }
+        Ok(account.clone())
     }
 
     /// Applies a reply of the gateway.
@@ -361,6 +443,28 @@ impl Books {
     }
 }
 
+/// What was booked under a command's reference, in this batch or before.
+fn booked(
+    in_batch: Option<&[(String, Decimal)]>,
+    stored: &BTreeMap<(AccountId, String), Decimal>,
+    command: &Deposit,
+) -> Option<Decimal> {
+    let mut in_batch = in_batch.unwrap_or_default().iter();
+    let new = in_batch.find(|(reference, _)| *reference == command.reference).map(|(_, amount)| *amount);
+    new.or_else(|| stored.get(&(command.account_id, command.reference.clone())).copied())
+}
+
+fn moved(kind: &'static str, command: &Deposit) -> Action {
+    Action {
+        actor: command.actor.clone(),
+        kind,
+        account_id: Some(command.account_id),
+        subject: command.reference.clone(),
+        reason: None,
+        terms: format!("{} {}", plain(command.money.amount()), command.money.currency()),
+    }
+}
+
 /// Whether an execution is not in the ledger yet. The receiver logs an event again, under another id,
 /// when it learns whose order it is; the broker's own id and kind then tell that it is the same.
 fn is_new(new: &Execution, ledger: &[Execution]) -> bool {
@@ -385,3 +489,6 @@ fn submit_event(order: &Order) -> OrdersEvent {
         accepted_at: order.times.accepted,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,10 @@
 //! Commands as they enter, and what a caller may conclude from each answer.
 
+use super::operator::Actor;
 use crate::domain::order::Order;
 use crate::domain::refusal::Refusal;
 use async_trait::async_trait;
-use contracts::{AccountId, ClientOrderId, Currency, Money, OrderId, OrderTerms};
+use contracts::{AccountId, ClientOrderId, Money, OrderId, OrderTerms};
 use thiserror::Error;
 use uuid::Uuid;
 
@@ -42,15 +43,26 @@ pub struct Deposit {
     pub money: Money,
     /// The operator's name for it, unique per account: a repeat does nothing.
     pub reference: String,
+    /// Who books it.
+    pub actor: Actor,
 }
 
-/// A new account.
+/// A withdrawal by an operator. The same terms as a deposit, in the other direction, under
+/// references of their own.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewAccount {
-    /// Minted at entry.
+pub struct Withdrawal(pub Deposit);
+
+/// Halts an account's new orders, or lifts that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HaltAccount {
+    /// Which.
     pub account_id: AccountId,
-    /// Currency of its cash.
-    pub currency: Currency,
+    /// Why it is halted; none lifts the halt.
+    pub halt_reason: Option<String>,
+    /// Why it is done, for the record.
+    pub reason: Option<String>,
+    /// Who.
+    pub actor: Actor,
 }
 
 /// Why a command has no result. The variant says what the caller may do next.
@@ -72,8 +84,11 @@ pub enum CommandError {
         /// The order that may exist.
         order_id: OrderId,
     },
-    /// A deposit reference that was used for another amount.
-    #[error("reference was used for another deposit")]
+    /// It may have happened, and a repeat with the same terms does nothing more.
+    #[error("the outcome is not known: send the same again")]
+    UnknownRepeatable,
+    /// A reference that was used for another amount.
+    #[error("reference was used for another amount")]
     ReferenceConflict,
     /// Money of another currency than the account's.
     #[error("the account has another currency")]
@@ -97,4 +112,9 @@ pub trait Commands: Send + Sync + 'static {
     async fn cancel(&self, account_id: AccountId, order_id: OrderId) -> Result<(), CommandError>;
     /// Books a deposit.
     async fn deposit(&self, command: Deposit) -> Result<(), CommandError>;
+    /// Books a withdrawal.
+    async fn withdraw(&self, command: Withdrawal) -> Result<(), CommandError>;
+    /// Halts an account, or lifts that. In effect in every copy once it is answered: whoever read the
+    /// account before loses its version.
+    async fn halt(&self, command: HaltAccount) -> Result<(), CommandError>;
 }

@@ -74,6 +74,8 @@ pub struct AccountView {
     pub number: String,
     /// Whether it may do business.
     pub status: AccountStatus,
+    /// Why an operator has stopped its new orders, if one has. Not for customers.
+    pub halt_reason: Option<String>,
     /// Currency of its cash.
     pub currency: Currency,
     /// Its cash.
@@ -100,6 +102,8 @@ pub struct ApiKey {
     pub account_id: AccountId,
     /// SHA-256 of the secret half.
     pub secret_sha256: [u8; 32],
+    /// When it ends by itself.
+    pub expires_at: Option<OffsetDateTime>,
 }
 
 /// How many open orders are in each status, for health and metrics.
@@ -128,18 +132,9 @@ pub trait Queries: Send + Sync + 'static {
     async fn status_counts(&self) -> Result<StatusCounts, QueryError>;
 }
 
-/// Administration that touches no balance and so needs no shard worker.
+/// Upkeep that touches no balance and so needs no shard worker.
 #[async_trait]
 pub trait Admin: Send + Sync + 'static {
-    /// Creates an account with no cash; returns its number. A repeat of the id returns the same.
-    async fn create_account(
-        &self,
-        account: AccountId,
-        currency: Currency,
-        now: OffsetDateTime,
-    ) -> Result<String, QueryError>;
-    /// Stores a key. Only the hash of its secret is kept.
-    async fn store_key(&self, key: &ApiKey, now: OffsetDateTime) -> Result<(), QueryError>;
     /// Replaces the asset list with the broker's.
     async fn store_assets(&self, assets: &[Asset], now: OffsetDateTime) -> Result<(), QueryError>;
 }

@@ -1,7 +1,7 @@
 //! The way of a command to its shard worker. A command is claimed by the worker or abandoned by the
 //! caller, never both: whoever moves it out of `QUEUED` first wins.
 
-use super::command::{CommandError, Commands, Deposit, PlaceOrder, Placed};
+use super::command::{CommandError, Commands, Deposit, HaltAccount, PlaceOrder, Placed, Withdrawal};
 use super::facts::{FactSlice, SliceResult};
 use super::store::StoreError;
 use async_trait::async_trait;
@@ -26,6 +26,10 @@ pub enum Command {
     Release(AccountId, OrderId),
     /// Book a deposit.
     Deposit(Deposit),
+    /// Book a withdrawal.
+    Withdraw(Withdrawal),
+    /// Halt an account, or lift that.
+    Halt(HaltAccount),
 }
 
 impl Command {
@@ -35,7 +39,8 @@ impl Command {
         match self {
             Self::Place(command) => command.account_id,
             Self::Cancel(account, _) | Self::Release(account, _) => *account,
-            Self::Deposit(command) => command.account_id,
+            Self::Deposit(command) | Self::Withdraw(Withdrawal(command)) => command.account_id,
+            Self::Halt(command) => command.account_id,
         }
     }
 
@@ -44,7 +49,7 @@ impl Command {
     pub const fn released(&self) -> Option<OrderId> {
         match self {
             Self::Release(_, order) => Some(*order),
-            Self::Place(_) | Self::Cancel(..) | Self::Deposit(_) => None,
+            Self::Place(_) | Self::Cancel(..) | Self::Deposit(_) | Self::Withdraw(_) | Self::Halt(_) => None,
         }
     }
 
@@ -54,7 +59,7 @@ impl Command {
         let order_id = match self {
             Self::Place(command) => command.order_id,
             Self::Cancel(_, order) | Self::Release(_, order) => *order,
-            Self::Deposit(command) => OrderId::new(command.id),
+            Self::Deposit(_) | Self::Withdraw(_) | Self::Halt(_) => return CommandError::UnknownRepeatable,
         };
         CommandError::Unknown { order_id }
     }
@@ -237,6 +242,14 @@ impl Commands for Shards {
 
     async fn deposit(&self, command: Deposit) -> Result<(), CommandError> {
         self.run(Command::Deposit(command)).await.map(|_| ())
+    }
+
+    async fn withdraw(&self, command: Withdrawal) -> Result<(), CommandError> {
+        self.run(Command::Withdraw(command)).await.map(|_| ())
+    }
+
+    async fn halt(&self, command: HaltAccount) -> Result<(), CommandError> {
+        self.run(Command::Halt(command)).await.map(|_| ())
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the shard workers need of the database. One transaction type serves commands, facts and
 //! operators, so that there is one road on which an account is written.
 
+use super::operator::Action;
 use crate::domain::account::Account;
 use crate::domain::execution::Execution;
 use crate::domain::journal::{Cause, Line};
@@ -77,6 +78,8 @@ pub struct Wants {
     pub executions: BTreeSet<OrderId>,
     /// These deposits.
     pub deposits: BTreeSet<(AccountId, String)>,
+    /// These withdrawals.
+    pub withdrawals: BTreeSet<(AccountId, String)>,
 }
 
 /// A refusal that is given again for the same request.
@@ -114,6 +117,19 @@ pub struct Snapshot {
     pub executions: BTreeMap<OrderId, Vec<Execution>>,
     /// Deposits that were booked.
     pub deposits: BTreeMap<(AccountId, String), Decimal>,
+    /// Withdrawals that were booked.
+    pub withdrawals: BTreeMap<(AccountId, String), Decimal>,
+    /// What is halted for everybody, of what was asked about.
+    pub halts: Halts,
+}
+
+/// Halts that are not of one account.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Halts {
+    /// No new orders at all.
+    pub market: bool,
+    /// None of these symbols.
+    pub symbols: BTreeSet<Symbol>,
 }
 
 /// A change of an order's status.
@@ -152,6 +168,12 @@ pub struct Plan {
     pub refusals: Vec<StoredRefusal>,
     /// Deposits to keep: reference and amount.
     pub deposits: Vec<(String, Decimal)>,
+    /// Withdrawals to keep: reference and amount.
+    pub withdrawals: Vec<(String, Decimal)>,
+    /// Whether the account's halt is to be written.
+    pub halt_changed: bool,
+    /// What operators did.
+    pub actions: Vec<Action>,
 }
 
 impl Plan {
@@ -169,6 +191,9 @@ impl Plan {
             events: Vec::new(),
             refusals: Vec::new(),
             deposits: Vec::new(),
+            withdrawals: Vec::new(),
+            halt_changed: false,
+            actions: Vec::new(),
         }
     }
 
@@ -182,6 +207,8 @@ impl Plan {
             && self.events.is_empty()
             && self.refusals.is_empty()
             && self.deposits.is_empty()
+            && self.withdrawals.is_empty()
+            && !self.halt_changed
     }
 }
 
@@ -333,7 +360,8 @@ pub trait Store: Send + Sync + 'static {
     fn begin(&self) -> impl Future<Output = Result<Self::Tx, StoreError>> + Send;
     /// Reads outside any transaction.
     fn load(&self, wants: &Wants) -> impl Future<Output = Result<Snapshot, StoreError>> + Send;
-    /// Reserved orders of some partitions, oldest first, without those of parked accounts.
+    /// Reserved orders of some partitions, oldest first, without those of parked
+    /// accounts and without what is halted.
     fn reserved(
         &self,
         partitions: &[Partition],

@@ -54,6 +54,8 @@ pub struct Account {
     pub version: i64,
     /// Whether it may do business.
     pub status: AccountStatus,
+    /// Why an operator has stopped its new orders, if one has.
+    pub halt_reason: Option<String>,
     /// Currency of its cash.
     pub currency: Currency,
     /// Its cash.
@@ -215,6 +217,7 @@ pub(crate) mod tests {
             id: AccountId::new(Uuid::from_u128(1)),
             version: 1,
             status: AccountStatus::Active,
+            halt_reason: None,
             currency: Currency::USD,
             cash: Balance { available: Decimal::from(cash), ..Balance::default() },
             positions: BTreeMap::new(),

@@ -5,7 +5,29 @@ use contracts::decimal::plain;
 use contracts::money::MoneyError;
 use contracts::{OrderId, Symbol};
 use rust_decimal::Decimal;
+use std::fmt;
 use thiserror::Error;
+
+/// What an operator has halted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Halt {
+    /// One account.
+    Account,
+    /// One symbol.
+    Symbol(Symbol),
+    /// Everything.
+    Market,
+}
+
+impl fmt::Display for Halt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Account => f.write_str("for this account"),
+            Self::Symbol(symbol) => write!(f, "for {symbol}"),
+            Self::Market => f.write_str("for all orders"),
+        }
+    }
+}
 
 /// A refusal: the command did nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -47,6 +69,17 @@ pub enum Refusal {
     /// The account owes money or shares, or is closed.
     #[error("account is restricted: {0}")]
     Restricted(String),
+    /// An operator has stopped new orders. Why is not told to customers.
+    #[error("trading is halted {0}")]
+    Halted(Halt),
+    /// Less cash than is to be paid out.
+    #[error("insufficient cash: available {}, requested {}", plain(*available), plain(*requested))]
+    InsufficientCash {
+        /// Cash that is free.
+        available: Decimal,
+        /// Cash that was to go out.
+        requested: Decimal,
+    },
     /// The client order id was used for other terms.
     #[error("client_order_id must be unique")]
     DuplicateClientOrderId,
@@ -88,9 +121,11 @@ impl Refusal {
             Self::UnknownAsset(_) | Self::DuplicateClientOrderId | Self::OutOfRange => (422, 40_010_001),
             Self::NotTradable(_) | Self::NotFractionable(_) | Self::NotCancelable { .. } => (422, 42_210_000),
             Self::NoReferencePrice(_) => (503, 50_310_000),
-            Self::InsufficientBuyingPower { .. } | Self::InsufficientQuantity { .. } | Self::Restricted(_) => {
-                (403, 40_310_000)
-            }
+            Self::InsufficientBuyingPower { .. }
+            | Self::InsufficientQuantity { .. }
+            | Self::InsufficientCash { .. }
+            | Self::Restricted(_) => (403, 40_310_000),
+            Self::Halted(_) => (403, 40_310_001),
             Self::OrderNotFound(_) => (404, 40_410_000),
             Self::Stored { status, code, .. } => (*status, *code),
         }

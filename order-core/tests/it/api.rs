@@ -12,6 +12,7 @@ mod hang_up;
 mod hostile;
 mod idempotency;
 mod money;
+mod operators;
 mod ops;
 mod orders;
 mod reference;
@@ -28,6 +29,7 @@ use order_core::service::Service;
 use platform::clock::{Clock, SystemClock, SystemIds};
 use platform::config::Secret;
 use platform::http::Health;
+use platform::operators::OperatorTokens;
 use platform::shutdown::Ended;
 use platform::testing::{TestDatabase, TestRedis};
 use reqwest::{Client, Method, RequestBuilder};
@@ -40,6 +42,9 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 pub(crate) const OPS_TOKEN: &str = "ops-token";
+
+/// Token of an operator of that name.
+pub(crate) const ALICE: &str = "alices-own-token";
 
 /// A status, headers that matter here, and a JSON body.
 #[derive(Debug, Clone)]
@@ -75,7 +80,7 @@ pub(crate) async fn send(request: RequestBuilder) -> Answer {
 #[derive(Clone)]
 pub(crate) struct Customer {
     pub(crate) account_id: AccountId,
-    key_id: String,
+    pub(crate) key_id: String,
     secret: String,
     base: String,
     client: Client,
@@ -101,6 +106,12 @@ impl Customer {
 
     pub(crate) async fn account(&self) -> Value {
         self.get("/v2/account").await.body
+    }
+
+    /// The same account with another key.
+    pub(crate) fn with_key(&self, key: &Value) -> Self {
+        let text = |name: &str| key[name].as_str().unwrap().to_owned();
+        Self { key_id: text("key_id"), secret: text("secret_key"), ..self.clone() }
     }
 
     /// The same account over another copy of the process.
@@ -168,6 +179,8 @@ fn settings(database: &TestDatabase, redis: &TestRedis, hours: &str, gateway_url
     settings.redis = redis.config();
     settings.tokens.ops = Secret::new(OPS_TOKEN);
     settings.tokens.peer = Secret::new("peer-token");
+    let named = [("alice", ALICE)].map(|(name, token)| (name.to_owned(), Secret::new(token)));
+    settings.tokens.operators = OperatorTokens::new(named.into());
     settings.peers.gateway_url = gateway_url.to_owned();
     settings.peers.receiver_url = NOBODY.to_owned();
     settings.reference.poll_ms = 50;
@@ -244,6 +257,12 @@ impl ApiWorld {
     /// Another copy on the same database and Redis.
     pub(crate) async fn another(&self) -> Copy {
         start(settings(&self.database, &self.redis, self.hours, &self.gateway_url), Arc::new(SystemClock)).await
+    }
+
+    /// As one operator by a credential of the operator's own.
+    pub(crate) async fn ops_as(&self, token: &str, method: Method, path: &str, body: &Value) -> Answer {
+        let url = format!("http://{}{path}", self.copy.ops_addr);
+        send(self.client.request(method, url).bearer_auth(token).json(body)).await
     }
 
     pub(crate) async fn ops(&self, method: Method, path: &str, body: &Value) -> Answer {

@@ -1,9 +1,9 @@
 //! What a customer's commands may do to an account, alone and against each other.
 
-use crate::world::{Flow, NoLocks, World, command, limit, place, start, system_clock};
+use crate::world::{Flow, NoLocks, World, command, limit, movement, place, start, system_clock};
 use contracts::calendar::MarketHours;
 use contracts::{AccountId, OrderId, Partition, Side};
-use order_core::application::command::{CommandError, Commands, Deposit};
+use order_core::application::command::{CommandError, Commands};
 use order_core::application::store::{
     Deferred, LockMode, LogPosition, Plan, Snapshot, Store, StoreError, Transaction, Wants,
 };
@@ -102,8 +102,7 @@ async fn a_refusal_is_given_again_for_the_same_request_even_when_cash_has_come()
     let terms = limit(Side::Buy, "1", "100");
     let first = place(&world.shards, account, "c-1", terms.clone()).await.unwrap_err().to_string();
     let money = contracts::Money::parse("1000", contracts::Currency::USD).unwrap();
-    let deposit = Deposit { id: uuid::Uuid::now_v7(), account_id: account, money, reference: "more".to_owned() };
-    world.shards.deposit(deposit).await.unwrap();
+    world.shards.deposit(movement(account, money, "more")).await.unwrap();
     let again = place(&world.shards, account, "c-1", terms.clone()).await;
     assert!(matches!(&again, Err(CommandError::Refused(Refusal::Stored { status: 403, .. }))), "{again:?}");
     assert_eq!(again.unwrap_err().to_string(), first);
@@ -115,12 +114,8 @@ async fn a_refusal_is_given_again_for_the_same_request_even_when_cash_has_come()
 async fn a_deposit_counts_once_by_its_reference() {
     let world = World::new().await;
     let account = world.account("10").await;
-    let deposit = |amount: &str| Deposit {
-        id: uuid::Uuid::now_v7(),
-        account_id: account,
-        money: contracts::Money::parse(amount, contracts::Currency::USD).unwrap(),
-        reference: "wire-1".to_owned(),
-    };
+    let usd = |amount: &str| contracts::Money::parse(amount, contracts::Currency::USD).unwrap();
+    let deposit = |amount: &str| movement(account, usd(amount), "wire-1");
     world.shards.deposit(deposit("5")).await.unwrap();
     world.shards.deposit(deposit("5.00")).await.unwrap();
     assert!(matches!(world.shards.deposit(deposit("6")).await, Err(CommandError::ReferenceConflict)));

@@ -5,4 +5,5 @@
 mod api;
 mod commands;
 mod facts;
+mod operators;
 mod world;

@@ -14,7 +14,8 @@ use order_core::application::audit::Audit;
 use order_core::application::batch::{BatchPolicy, BatchRunner};
 use order_core::application::command::{CommandError, Commands, Deposit, PlaceOrder, Placed};
 use order_core::application::facts::{FactApplier, FactSlice, SliceResult};
-use order_core::application::query::{Admin, Queries};
+use order_core::application::operator::{AccountRequest, Actor, Operations};
+use order_core::application::query::Queries;
 use order_core::application::queue::{ShardHandle, Shards};
 use order_core::application::reference::Reference;
 use order_core::application::shard::{ShardConfig, ShardWorker};
@@ -186,10 +187,21 @@ impl World {
     }
 
     pub(crate) async fn account(&self, cash: &str) -> AccountId {
-        let account = AccountId::new(Uuid::now_v7());
-        self.store.create_account(account, Currency::USD, OffsetDateTime::now_utc()).await.unwrap();
+        self.open_account(AccountId::new(Uuid::now_v7()), cash).await
+    }
+
+    /// One whose commands go to the same worker.
+    pub(crate) async fn account_beside(&self, other: AccountId, cash: &str) -> AccountId {
+        let mut ids = std::iter::repeat_with(|| AccountId::new(Uuid::now_v7()));
+        let same = ids.find(|id| Partition::of_account(*id) == Partition::of_account(other)).unwrap();
+        self.open_account(same, cash).await
+    }
+
+    async fn open_account(&self, account: AccountId, cash: &str) -> AccountId {
+        let request = AccountRequest { id: account, currency: Currency::USD, actor: operator() };
+        self.store.make_account(&request, OffsetDateTime::now_utc()).await.unwrap();
         let money = Money::parse(cash, Currency::USD).unwrap();
-        let deposit = Deposit { id: Uuid::now_v7(), account_id: account, money, reference: "opening".to_owned() };
+        let deposit = movement(account, money, "opening");
         self.shards.deposit(deposit).await.unwrap();
         account
     }
@@ -220,6 +232,14 @@ impl World {
     pub(crate) async fn count(&self, sql: &'static str) -> i64 {
         sqlx::query_scalar(sql).fetch_one(&self.database.pool).await.unwrap()
     }
+}
+
+pub(crate) fn operator() -> Actor {
+    Actor { name: "kim".to_owned(), credential: "ops".to_owned() }
+}
+
+pub(crate) fn movement(account_id: AccountId, money: Money, reference: &str) -> Deposit {
+    Deposit { id: Uuid::now_v7(), account_id, money, reference: reference.to_owned(), actor: operator() }
 }
 
 pub(crate) fn limit(side: Side, quantity: &str, price: &str) -> OrderTerms {

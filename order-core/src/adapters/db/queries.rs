@@ -51,7 +51,7 @@ impl Queries for PgStore {
 
     async fn account(&self, account: AccountId) -> Result<Option<AccountView>, QueryError> {
         let row = sqlx::query!(
-            "select number, status, currency, cash_available, cash_held, cash_shortfall, created_at
+            "select number, status, halt_reason, currency, cash_available, cash_held, cash_shortfall, created_at
              from accounts where id = $1",
             account.as_uuid(),
         )
@@ -63,6 +63,7 @@ impl Queries for PgStore {
                 id: account,
                 number: row.number,
                 status: account_status(&row.status).map_err(|e| corrupt("account", e))?,
+                halt_reason: row.halt_reason,
                 currency: Currency::new(&row.currency).map_err(|e| corrupt("account", e))?,
                 cash: Balance { available: row.cash_available, held: row.cash_held, shortfall: row.cash_shortfall },
                 created_at: row.created_at,
@@ -103,7 +104,7 @@ impl Queries for PgStore {
 
     async fn api_key(&self, key_id: &str) -> Result<Option<ApiKey>, QueryError> {
         let row = sqlx::query!(
-            "select key_id, account_id, secret_sha256 from api_keys where key_id = $1 and revoked_at is null",
+            "select key_id, account_id, secret_sha256, expires_at from api_keys where key_id = $1 and revoked_at is null",
             key_id
         )
         .fetch_optional(&self.pool)
@@ -114,6 +115,7 @@ impl Queries for PgStore {
                 key_id: row.key_id,
                 account_id: AccountId::new(row.account_id),
                 secret_sha256: row.secret_sha256.try_into().map_err(|_| corrupt("api key", "hash length"))?,
+                expires_at: row.expires_at,
             })
         })
         .transpose()

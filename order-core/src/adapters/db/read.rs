@@ -3,7 +3,7 @@
 use super::rows::{AccountRow, ExecutionRow, OrderRow, PositionRow};
 use super::{corrupt, failed};
 use crate::application::store::{Snapshot, StoreError, StoredRefusal, Wants};
-use contracts::{AccountId, ClientOrderId, OrderId};
+use contracts::{AccountId, ClientOrderId, OrderId, Symbol};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -15,6 +15,7 @@ pub(super) async fn load(conn: &mut PgConnection, wants: &Wants) -> Result<Snaps
     refusals(conn, wants, &mut snapshot).await?;
     executions(conn, wants, &mut snapshot).await?;
     deposits(conn, wants, &mut snapshot).await?;
+    withdrawals(conn, wants, &mut snapshot).await?;
     Ok(snapshot)
 }
 
@@ -23,21 +24,35 @@ async fn accounts(conn: &mut PgConnection, wants: &Wants, snapshot: &mut Snapsho
         return Ok(());
     }
     let ids: Vec<Uuid> = wants.accounts.iter().map(|id| id.as_uuid()).collect();
+    let symbols: Vec<String> = wants.positions.iter().map(|(_, symbol)| symbol.to_string()).collect();
+    // What is halted for everybody comes along, so that no copy remembers it.
     let rows = sqlx::query_as!(
         AccountRow,
         r#"
-        select a.id, a.version, a.status, a.currency, a.cash_available, a.cash_held, a.cash_shortfall,
-               exists (select 1 from deferred d where d.account_id = a.id and d.reason = 'poison') as "parked!"
+        select a.id, a.version, a.status, a.halt_reason, a.currency, a.cash_available, a.cash_held, a.cash_shortfall,
+               exists (select 1 from deferred d where d.account_id = a.id and d.reason = 'poison') as "parked!",
+               array(select h.symbol from halts h
+                     where h.symbol = '' or h.symbol = any($2)
+                        or h.symbol in (select o.symbol from orders o where o.id = any($3))) as "halts!"
         from accounts a
         where a.id = any($1)
         "#,
         &ids,
+        &symbols,
+        &order_ids(wants.orders.iter().copied()),
     )
     .fetch_all(conn)
     .await
     .map_err(failed("read accounts"))?;
     for row in rows {
         let parked = row.parked;
+        for symbol in &row.halts {
+            if symbol.is_empty() {
+                snapshot.halts.market = true;
+            } else {
+                snapshot.halts.symbols.insert(Symbol::new(symbol).map_err(|e| corrupt("read halts", e))?);
+            }
+        }
         let account = row.into_account().map_err(|e| corrupt("read accounts", e))?;
         if parked {
             snapshot.parked.insert(account.id);
@@ -204,6 +219,28 @@ async fn deposits(conn: &mut PgConnection, wants: &Wants, snapshot: &mut Snapsho
     .map_err(failed("read deposits"))?;
     for row in rows {
         snapshot.deposits.insert((AccountId::new(row.account_id), row.reference), row.amount);
+    }
+    Ok(())
+}
+
+async fn withdrawals(conn: &mut PgConnection, wants: &Wants, snapshot: &mut Snapshot) -> Result<(), StoreError> {
+    if wants.withdrawals.is_empty() {
+        return Ok(());
+    }
+    let (accounts, references): (Vec<Uuid>, Vec<String>) =
+        wants.withdrawals.iter().map(|(account, reference)| (account.as_uuid(), reference.clone())).unzip();
+    let rows = sqlx::query!(
+        "select d.account_id, d.reference, d.amount
+         from withdrawals d join unnest($1::uuid[], $2::text[]) w (account_id, reference)
+             on d.account_id = w.account_id and d.reference = w.reference",
+        &accounts,
+        &references,
+    )
+    .fetch_all(conn)
+    .await
+    .map_err(failed("read withdrawals"))?;
+    for row in rows {
+        snapshot.withdrawals.insert((AccountId::new(row.account_id), row.reference), row.amount);
     }
     Ok(())
 }

@@ -42,7 +42,10 @@ pub(super) struct AccountRow {
     pub(super) cash_available: Decimal,
     pub(super) cash_held: Decimal,
     pub(super) cash_shortfall: Decimal,
+    pub(super) halt_reason: Option<String>,
     pub(super) parked: bool,
+    /// Which of the symbols that were asked about are halted; an empty one is the whole market.
+    pub(super) halts: Vec<String>,
 }
 
 impl AccountRow {
@@ -51,6 +54,7 @@ impl AccountRow {
             id: AccountId::new(self.id),
             version: self.version,
             status: account_status(&self.status)?,
+            halt_reason: self.halt_reason,
             currency: valid(Currency::new(&self.currency))?,
             cash: Balance { available: self.cash_available, held: self.cash_held, shortfall: self.cash_shortfall },
             positions: BTreeMap::new(),

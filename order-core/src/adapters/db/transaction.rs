@@ -52,6 +52,8 @@ impl Store for PgStore {
             "select o.id, o.account_id from orders o
              where o.partition = any($1) and o.status = 'reserved'
                and not exists (select 1 from deferred d where d.account_id = o.account_id and d.reason = 'poison')
+               and not exists (select 1 from halts h where h.symbol in ('', o.symbol))
+               and not exists (select 1 from accounts a where a.id = o.account_id and a.halt_reason is not null)
              order by o.id limit $2",
             &partitions,
             limit,

@@ -2,7 +2,7 @@
 //! missing row is an error that rolls everything back, never a shrug.
 
 use super::rows::execution_columns;
-use super::{corrupt, failed};
+use super::{corrupt, failed, operators};
 use crate::application::store::{Plan, StoreError};
 use crate::domain::order::Order;
 use rust_decimal::Decimal;
@@ -10,7 +10,7 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-fn check_count(what: &'static str, expected: usize, actual: u64) -> Result<(), StoreError> {
+pub(super) fn check_count(what: &'static str, expected: usize, actual: u64) -> Result<(), StoreError> {
     if u64::try_from(expected).ok() == Some(actual) {
         Ok(())
     } else {
@@ -30,7 +30,8 @@ pub(super) async fn write(conn: &mut PgConnection, plans: &[Plan], now: OffsetDa
     journal(conn, plans, now).await?;
     transitions(conn, plans, now).await?;
     refusals(conn, plans).await?;
-    deposits(conn, plans, now).await
+    deposits(conn, plans, now).await?;
+    operators::write(conn, plans, now).await
 }
 
 async fn accounts(conn: &mut PgConnection, plans: &[Plan]) -> Result<(), StoreError> {

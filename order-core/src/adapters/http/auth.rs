@@ -22,8 +22,9 @@ const KEY_ID_LEN_MAX: usize = 64;
 /// Most keys that are remembered.
 const CACHE_LEN_MAX: usize = 10_000;
 
-/// How long a looked-up key is used without another look, which is how long a revoked one works on.
-const CACHE_AGE_MAX: Duration = Duration::seconds(1);
+/// How long a looked-up key is used without another look, counted from before the look. A revoked one
+/// works on for that long; the second that is promised leaves room for clocks and for slow starts.
+const CACHE_AGE_MAX: Duration = Duration::milliseconds(500);
 
 /// The account that a request is made for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +61,8 @@ impl Authenticator {
         // An unknown key is compared all the same, so that it takes as long as a wrong secret.
         let expected = key.as_ref().map_or([0; 32], |key| key.secret_sha256);
         let matches = bool::from(hash_secret(&given.secret).ct_eq(&expected));
-        match key {
+        // By the clock, not by the look: a remembered key ends at its moment, too.
+        match key.filter(|key| key.expires_at.is_none_or(|end| self.clock.now() < end)) {
             Some(key) if matches => Ok(Caller { account_id: key.account_id }),
             _ => Err(ApiFailure::Unauthorized),
         }
@@ -149,6 +151,7 @@ fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::fakes::{KEY, NOW, SECRET, World};
     use super::*;
     use axum::http::HeaderValue;
 
@@ -182,5 +185,41 @@ mod tests {
         assert_eq!(read(&[("apca-api-secret-key", "s"), ("authorization", "Basic azpzOnQ=")]), None);
         assert_eq!(read(&[("apca-api-key-id", "k"), ("apca-api-key-id", "j"), ("apca-api-secret-key", "s")]), None);
         assert_eq!(read(&[("apca-api-key-id", ""), ("apca-api-secret-key", "s")]), None);
+    }
+
+    async fn asked(world: &World, authenticator: &Authenticator, key_id: &'static str, after_ms: i64) -> bool {
+        *world.clock.0.lock().unwrap() = NOW + Duration::milliseconds(after_ms);
+        let given = headers(&[("apca-api-key-id", key_id), ("apca-api-secret-key", SECRET)]);
+        authenticator.authenticate(&given).await.is_ok()
+    }
+
+    #[tokio::test]
+    async fn a_key_that_is_used_all_the_time_is_looked_up_again_within_the_second() {
+        let world = World::new();
+        let authenticator = Authenticator::new(world.fake.clone(), world.clock.clone());
+        assert!(asked(&world, &authenticator, KEY, 0).await);
+        let key = world.fake.keys.lock().unwrap().remove(KEY).unwrap();
+        let mut last = 0;
+        while asked(&world, &authenticator, KEY, last).await {
+            last += 100;
+            assert!(last < 1000, "it still works a second after its end");
+        }
+        // What is not there is not remembered for longer either.
+        world.fake.keys.lock().unwrap().insert(KEY.to_owned(), key);
+        let mut later = last;
+        while !asked(&world, &authenticator, KEY, later).await {
+            later += 100;
+            assert!(later - last < 1000, "it still does not work a second after it was issued");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_remembered_key_ends_at_its_moment() {
+        let world = World::new();
+        world.fake.keys.lock().unwrap().get_mut(KEY).unwrap().expires_at = Some(NOW + Duration::milliseconds(50));
+        let authenticator = Authenticator::new(world.fake.clone(), world.clock.clone());
+        assert!(asked(&world, &authenticator, KEY, 0).await);
+        assert!(asked(&world, &authenticator, KEY, 49).await);
+        assert!(!asked(&world, &authenticator, KEY, 50).await);
     }
 }

@@ -168,7 +168,7 @@ pub fn account(view: &AccountView, positions: &[Valued<'_>]) -> AccountEntity {
         accrued_fees: Decimal::ZERO,
         pattern_day_trader: false,
         daytrade_count: 0,
-        trading_blocked: restriction(view, positions).is_some(),
+        trading_blocked: view.halt_reason.is_some() || restriction(view, positions).is_some(),
         transfers_blocked: closed,
         account_blocked: closed,
         trade_suspended_by_user: false,
@@ -181,7 +181,7 @@ pub fn account(view: &AccountView, positions: &[Valued<'_>]) -> AccountEntity {
 fn restriction(view: &AccountView, positions: &[Valued<'_>]) -> Option<String> {
     let positions = positions.iter().map(|p| (p.view.asset.symbol.clone(), p.view.position)).collect();
     let (id, status, currency, cash) = (view.id, view.status, view.currency, view.cash);
-    Account { id, version: 0, status, currency, cash, positions }.restriction()
+    Account { id, version: 0, status, halt_reason: None, currency, cash, positions }.restriction()
 }
 
 /// A listed asset.

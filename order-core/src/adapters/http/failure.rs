@@ -138,7 +138,9 @@ fn command_answer(error: &CommandError) -> (StatusCode, u32) {
             (StatusCode::from_u16(status).unwrap_or(StatusCode::UNPROCESSABLE_ENTITY), code)
         }
         CommandError::NotTaken { .. } | CommandError::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, codes::UNAVAILABLE),
-        CommandError::Unknown { .. } => (StatusCode::INTERNAL_SERVER_ERROR, codes::INTERNAL),
+        CommandError::Unknown { .. } | CommandError::UnknownRepeatable => {
+            (StatusCode::INTERNAL_SERVER_ERROR, codes::INTERNAL)
+        }
         CommandError::ReferenceConflict => (StatusCode::CONFLICT, own_codes::CONFLICT),
         CommandError::CurrencyMismatch => (StatusCode::UNPROCESSABLE_ENTITY, codes::INVALID_REQUEST),
         CommandError::AccountNotFound => (StatusCode::NOT_FOUND, codes::NOT_FOUND),
@@ -222,6 +224,8 @@ mod tests {
                 requested: Decimal::from(9),
             },
             Refusal::Restricted("it owes".to_owned()),
+            Refusal::Halted(crate::domain::refusal::Halt::Market),
+            Refusal::InsufficientCash { available: Decimal::ONE, requested: Decimal::TEN },
             Refusal::DuplicateClientOrderId,
             Refusal::OrderNotFound(OrderId::new(Uuid::nil())),
             Refusal::NotCancelable { status: Status::Filled },
@@ -236,6 +240,7 @@ mod tests {
             CommandError::NotTaken { reason: "busy" },
             CommandError::Unknown { order_id: OrderId::new(Uuid::nil()) },
             CommandError::ReferenceConflict,
+            CommandError::UnknownRepeatable,
             CommandError::CurrencyMismatch,
             CommandError::AccountNotFound,
             CommandError::Store("down".into()),

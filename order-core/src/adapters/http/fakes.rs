@@ -3,10 +3,9 @@
 use super::auth::{Authenticator, hash_secret};
 use super::limits::{Rates, RequestLimits};
 use super::{ApiState, BodyLimits};
-use crate::application::command::{CommandError, Commands, Deposit, PlaceOrder, Placed};
-use crate::application::query::{
-    AccountView, Admin, ApiKey, OrderFilter, PositionView, Queries, QueryError, StatusCounts,
-};
+use crate::application::command::{CommandError, Commands, Deposit, HaltAccount, PlaceOrder, Placed, Withdrawal};
+use crate::application::operator::Action;
+use crate::application::query::{AccountView, ApiKey, OrderFilter, PositionView, Queries, QueryError, StatusCounts};
 use crate::application::reference::ReferenceData;
 use crate::domain::account::{AccountStatus, Balance, Position};
 use crate::domain::asset::Asset;
@@ -54,6 +53,7 @@ pub(crate) struct Fake {
     pub(crate) failures: Scripted,
     /// How often a key was looked up.
     pub(crate) lookups: AtomicUsize,
+    pub(crate) actions: Mutex<Vec<Action>>,
 }
 
 pub(crate) struct World {
@@ -76,7 +76,12 @@ pub(crate) fn asset(symbol: &str) -> Asset {
 impl World {
     pub(crate) fn new() -> Self {
         let account = AccountId::new(Uuid::from_u128(1));
-        let key = ApiKey { key_id: KEY.to_owned(), account_id: account, secret_sha256: hash_secret(SECRET) };
+        let key = ApiKey {
+            key_id: KEY.to_owned(),
+            account_id: account,
+            secret_sha256: hash_secret(SECRET),
+            expires_at: None,
+        };
         let fake = Fake {
             account,
             keys: Mutex::new(BTreeMap::from([(KEY.to_owned(), key)])),
@@ -85,6 +90,7 @@ impl World {
             deposits: Mutex::new(BTreeMap::new()),
             failures: Mutex::new(Vec::new()),
             lookups: AtomicUsize::new(0),
+            actions: Mutex::new(Vec::new()),
         };
         let reference = ReferenceData::default();
         reference.replace_assets(vec![asset("AAPL")]);
@@ -157,6 +163,14 @@ impl Commands for Fake {
         Ok(())
     }
 
+    async fn withdraw(&self, _: Withdrawal) -> Result<(), CommandError> {
+        Err(Refusal::InsufficientCash { available: Decimal::ONE, requested: Decimal::TEN }.into())
+    }
+
+    async fn halt(&self, _: HaltAccount) -> Result<(), CommandError> {
+        Ok(())
+    }
+
     async fn deposit(&self, command: Deposit) -> Result<(), CommandError> {
         let mut deposits = self.deposits.lock().unwrap();
         match deposits.get(&command.reference) {
@@ -197,6 +211,7 @@ impl Queries for Fake {
             id: account,
             number: "A1".to_owned(),
             status: AccountStatus::Active,
+            halt_reason: None,
             currency: Currency::USD,
             cash,
             created_at: NOW,
@@ -218,21 +233,5 @@ impl Queries for Fake {
 
     async fn status_counts(&self) -> Result<StatusCounts, QueryError> {
         Ok(Vec::new())
-    }
-}
-
-#[async_trait]
-impl Admin for Fake {
-    async fn create_account(&self, _: AccountId, _: Currency, _: OffsetDateTime) -> Result<String, QueryError> {
-        Ok("A1".to_owned())
-    }
-
-    async fn store_key(&self, key: &ApiKey, _now: OffsetDateTime) -> Result<(), QueryError> {
-        self.keys.lock().unwrap().insert(key.key_id.clone(), key.clone());
-        Ok(())
-    }
-
-    async fn store_assets(&self, _assets: &[Asset], _now: OffsetDateTime) -> Result<(), QueryError> {
-        Ok(())
     }
 }

@@ -8,19 +8,19 @@ use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use contracts::Partition;
-use platform::config::Secret;
+use platform::operators::{Operators, require_operator};
 use std::sync::Arc;
 
 /// Most parked events in one answer.
 const LISTED_MAX: i64 = 200;
 
-/// The routes, behind the operators' token.
-pub fn router(parked: Arc<dyn Parked>, token: Secret) -> Router {
+/// The routes, behind the operators' tokens.
+pub fn router(parked: Arc<dyn Parked>, operators: Operators) -> Router {
     let routes = Router::new()
         .route("/ops/v1/parked", get(list))
         .route("/ops/v1/parked/{producer}/{partition}/{seq}/retry", post(retry))
         .with_state(parked);
-    platform::http::require_bearer(routes, token)
+    require_operator(routes, operators)
 }
 
 async fn list(State(parked): State<Arc<dyn Parked>>) -> Result<Json<Vec<ParkedEvent>>, ApiFailure> {

@@ -1,11 +1,22 @@
-use super::super::http::fakes::{LIMITS, World};
+use super::super::http::fakes::{Fake, LIMITS, World};
 use super::super::secrets::SystemSecrets;
 use super::*;
+use crate::adapters::http::auth::hash_secret;
 use crate::application::audit::Violation;
+use crate::application::operator::{
+    AccountMade, AccountRequest, Action, ActionRecord, HaltOutcome, HaltRecord, KeyRecord, KeyRotation,
+};
 use crate::application::query::QueryError;
+use crate::application::query::{AccountView, ApiKey};
 use axum::body::{Body, to_bytes};
 use axum::http::Request;
+use contracts::Symbol;
+use platform::config::Secret;
+use platform::operators::OperatorTokens;
+use time::OffsetDateTime;
 use tower::ServiceExt;
+
+const ALICE: &str = "alices-own-token";
 
 struct CleanBooks;
 
@@ -16,17 +27,67 @@ impl Audit for CleanBooks {
     }
 }
 
+#[async_trait::async_trait]
+impl Operations for Fake {
+    async fn make_account(&self, account: &AccountRequest, _: OffsetDateTime) -> Result<AccountMade, QueryError> {
+        Ok(if account.id == self.account {
+            AccountMade::OtherCurrency(contracts::Currency::new("KRW").unwrap())
+        } else {
+            AccountMade::New("A2".to_owned())
+        })
+    }
+
+    async fn accounts(&self, _: Option<AccountId>, _: i64) -> Result<Vec<AccountView>, QueryError> {
+        Ok(Vec::new())
+    }
+
+    async fn issue_key(&self, key: &ApiKey, _: &Action, _: OffsetDateTime) -> Result<(), QueryError> {
+        self.keys.lock().unwrap().insert(key.key_id.clone(), key.clone());
+        Ok(())
+    }
+
+    async fn keys(&self, _: AccountId, _: Option<&str>, _: i64) -> Result<Vec<KeyRecord>, QueryError> {
+        Ok(Vec::new())
+    }
+
+    async fn rotate_key(&self, _: &KeyRotation, _: &Action, _: OffsetDateTime) -> Result<bool, QueryError> {
+        Ok(false)
+    }
+
+    async fn revoke_key(&self, _: AccountId, _: &str, _: &Action, _: OffsetDateTime) -> Result<bool, QueryError> {
+        Ok(false)
+    }
+
+    async fn halt(&self, _: Option<&Symbol>, action: &Action, _: OffsetDateTime) -> Result<HaltOutcome, QueryError> {
+        self.actions.lock().unwrap().push(action.clone());
+        Ok(HaltOutcome::Done)
+    }
+
+    async fn lift(&self, _: Option<&Symbol>, _: &Action, _: OffsetDateTime) -> Result<HaltOutcome, QueryError> {
+        Ok(HaltOutcome::Already)
+    }
+
+    async fn halts(&self) -> Result<Vec<HaltRecord>, QueryError> {
+        Ok(Vec::new())
+    }
+
+    async fn actions(&self, _: ActionFilter) -> Result<Vec<ActionRecord>, QueryError> {
+        Ok(Vec::new())
+    }
+}
+
 fn ops(world: &World) -> Router {
     let state = OpsState {
         commands: world.fake.clone(),
         queries: world.fake.clone(),
-        admin: world.fake.clone(),
+        operations: world.fake.clone(),
         audit: Arc::new(CleanBooks),
         clock: world.clock.clone(),
         ids: Arc::new(platform::clock::SystemIds),
         secrets: Arc::new(SystemSecrets),
     };
-    router(state, Secret::new("token"), LIMITS)
+    let named = [("alice", ALICE)].map(|(name, token)| (name.to_owned(), Secret::new(token)));
+    router(state, Operators::new(Secret::new("token"), OperatorTokens::new(named.into())), LIMITS)
 }
 
 async fn send(world: &World, method: &str, uri: &str, token: &str, body: &Value) -> (u16, Value) {
@@ -120,4 +181,33 @@ async fn an_account_shows_every_bucket() {
         (&account["positions"][0]["symbol"], &account["positions"][0]["shares"]["available"]),
         (&json!("AAPL"), &json!("3"))
     );
+}
+
+#[tokio::test]
+async fn an_account_that_exists_in_another_currency_is_no_repeat() {
+    let world = World::new();
+    let body = json!({"currency": "USD", "account_id": world.fake.account});
+    let (status, answer) = send(&world, "POST", "/ops/v1/accounts", "token", &body).await;
+    assert_eq!((status, answer["message"].as_str().unwrap()), (422, "the account has another currency"));
+}
+
+#[tokio::test]
+async fn a_halt_names_who_and_why_and_a_token_of_ones_own_cannot_name_another() {
+    let world = World::new();
+    let uri = "/ops/v1/halts/symbols/AAPL/halt";
+    for (token, body, problem) in [
+        ("token", json!({"reason": "news"}), "operator is required"),
+        ("token", json!({"operator": "kim"}), "reason is required"),
+        ("token", json!({"operator": "kim", "reason": " "}), "reason must be"),
+        ("token", json!({"operator": "kim\nlee", "reason": "news"}), "operator must be"),
+        (ALICE, json!({"operator": "bob", "reason": "news"}), "operator must be the one"),
+    ] {
+        let (status, answer) = send(&world, "POST", uri, token, &body).await;
+        assert!(status == 422 && answer["message"].as_str().unwrap().starts_with(problem), "{answer}");
+    }
+    assert_eq!(send(&world, "POST", uri, "token", &json!({"operator": "kim", "reason": "news"})).await.0, 200);
+    assert_eq!(send(&world, "POST", uri, ALICE, &json!({"reason": "news"})).await.0, 200);
+    let actions = world.fake.actions.lock().unwrap();
+    let who: Vec<_> = actions.iter().map(|a| (a.actor.name.as_str(), a.actor.credential.as_str())).collect();
+    assert_eq!(who, [("kim", "ops"), ("alice", "alice")]);
 }

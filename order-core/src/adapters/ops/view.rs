@@ -21,6 +21,19 @@ fn time(at: OffsetDateTime) -> Option<String> {
     at.format(&Rfc3339).ok()
 }
 
+/// An account without its holdings.
+pub(super) fn account_line(account: &AccountView) -> Value {
+    json!({
+        "account_id": account.id,
+        "account_number": account.number,
+        "status": if account.status == AccountStatus::Active { "active" } else { "closed" },
+        "halt_reason": account.halt_reason,
+        "currency": account.currency,
+        "created_at": time(account.created_at),
+        "cash": balance(&account.cash),
+    })
+}
+
 /// An account with its cash and holdings.
 pub(super) fn account(account: &AccountView, positions: &[PositionView]) -> Value {
     let positions: Vec<_> = positions
@@ -33,15 +46,11 @@ pub(super) fn account(account: &AccountView, positions: &[PositionView]) -> Valu
             })
         })
         .collect();
-    json!({
-        "account_id": account.id,
-        "account_number": account.number,
-        "status": if account.status == AccountStatus::Active { "active" } else { "closed" },
-        "currency": account.currency,
-        "created_at": time(account.created_at),
-        "cash": balance(&account.cash),
-        "positions": positions,
-    })
+    let mut view = account_line(account);
+    if let Some(fields) = view.as_object_mut() {
+        fields.insert("positions".to_owned(), positions.into());
+    }
+    view
 }
 
 /// An order with its facts.
