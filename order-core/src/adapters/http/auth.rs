@@ -190,7 +190,7 @@ mod tests {
     async fn asked(world: &World, authenticator: &Authenticator, key_id: &'static str, after_ms: i64) -> bool {
         *world.clock.0.lock().unwrap() = NOW + Duration::milliseconds(after_ms);
         let given = headers(&[("apca-api-key-id", key_id), ("apca-api-secret-key", SECRET)]);
-        authenticator.authenticate(&given).await.is_ok()
+        authenticator.authenticate(&Credentials::read(&given).unwrap()).await.is_ok()
     }
 
     #[tokio::test]
