@@ -1,5 +1,7 @@
-//! The outside: the broker's stream, the database, the operator's port.
+//! The outside: the broker's stream and pushes, the database, the operator's port.
 
 pub mod db;
 pub mod http;
+pub mod push;
+mod refusal;
 pub mod sse;

@@ -5,13 +5,17 @@
 //! - [`session`]: the life of one connection: a reader and a writer with a bounded queue between;
 //! - [`connect`]: where to resume, and what to do when the broker no longer replays that far;
 //! - [`operations`]: what operators ask and order;
+//! - [`push`]: what the broker sends us by itself;
 //! - [`ports`], [`records`]: what is needed from the outside, and what is shown of it;
+//! - [`database`]: whether the database answers;
 //! - [`status`]: what is known about the stream right now.
 
 pub mod audit;
 pub mod connect;
+pub mod database;
 pub mod operations;
 pub mod ports;
+pub mod push;
 pub mod receiver;
 pub mod records;
 pub mod session;

@@ -1,23 +1,31 @@
 //! Configuration of the fill receiver. Every field is explained in `config.default.toml`.
 
+use crate::adapters::push::PushHttpLimits;
 use crate::adapters::sse::SseConfig;
 use crate::application::audit::AuditConfig;
+use crate::application::database::Looks;
+use crate::application::push::PushLimits;
 use crate::application::receiver::RoundConfig;
 use crate::application::session::SessionLimits;
 use crate::domain::cursor::Cursor;
 use crate::domain::identity::ExecutionScope;
 use crate::domain::intake::BatchLimits;
 use crate::domain::reading::BrokerProfile;
+use crate::domain::signature::{KeyRing, SigningKey, is_key_id};
 use contracts::BrokerId;
 use platform::bus::BusConfig;
 use platform::config::{ConfigError, DatabaseConfig, RedisConfig, Secret};
-use serde::Deserialize;
+use platform::http::ServerLimits;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 const DEFAULT: &str = include_str!("../config.default.toml");
+/// Shortest secret of a push key, in bytes.
+const SECRET_LEN_MIN: usize = 16;
 const PREFIX: &str = "FILL_RECEIVER__";
 
 /// Names that other processes share, and texts that must stay texts even if they look like numbers.
@@ -48,6 +56,10 @@ pub struct Settings {
     pub broker: BrokerSettings,
     /// Its stream.
     pub stream: StreamSettings,
+    /// The broker's pushes.
+    pub push: PushSettings,
+    /// Calls of the database.
+    pub store: StoreSettings,
     /// Reading the stream a second time.
     pub audit: AuditConfig,
     /// Which copy reads.
@@ -116,8 +128,49 @@ pub struct StreamSettings {
     pub queue_bytes_max: usize,
     pub batch_events_max: usize,
     pub batch_bytes_max: usize,
-    pub store_retries_max: u32,
-    pub store_retry_delay_ms: u64,
+}
+
+/// The broker's pushes.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "explained in config.default.toml and at the structures they become")]
+pub struct PushSettings {
+    pub addr: String,
+    pub keys: Vec<PushKeySettings>,
+    pub window_ms: u64,
+    pub nonce_retention_ms: u64,
+    pub prune_interval_ms: u64,
+    pub body_bytes_max: usize,
+    pub events_max: usize,
+    pub body_timeout_ms: u64,
+    pub connections_max: usize,
+    pub in_flight_max: usize,
+    pub deadline_ms: u64,
+    pub retry_after_s: u32,
+}
+
+/// One of the broker's keys.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct PushKeySettings {
+    /// Its name.
+    pub id: String,
+    /// Its secret.
+    pub secret: Secret,
+    /// Not valid before, as RFC 3339; empty for no limit.
+    #[serde(default)]
+    pub not_before: String,
+    /// Not valid from then on, as RFC 3339; empty for no limit.
+    #[serde(default)]
+    pub not_after: String,
+}
+
+/// Calls of the database.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoreSettings {
+    /// Longest call.
+    pub call_timeout_ms: u64,
 }
 
 /// Which copy reads.
@@ -136,6 +189,12 @@ pub struct LeaseSettings {
 pub struct WatchSettings {
     /// Time between two counts.
     pub count_interval_ms: u64,
+    /// Time between two looks at the database.
+    pub database_interval_ms: u64,
+    /// Longest look at the database.
+    pub database_timeout_ms: u64,
+    /// How long the stream may be away before health calls it late.
+    pub stream_late_ms: u64,
 }
 
 /// The end.
@@ -144,6 +203,14 @@ pub struct WatchSettings {
 pub struct ShutdownSettings {
     /// Longest wait.
     pub deadline_ms: u64,
+}
+
+impl WatchSettings {
+    /// How the database is watched.
+    #[must_use]
+    pub const fn looks(&self) -> Looks {
+        Looks { interval_ms: self.database_interval_ms, timeout_ms: self.database_timeout_ms }
+    }
 }
 
 impl Settings {
@@ -175,6 +242,8 @@ impl Settings {
         self.bus.validate()?;
         self.profile()?;
         self.first_cursor(OffsetDateTime::UNIX_EPOCH)?;
+        let takes_pushes = self.push_addr()?.is_some();
+        let keys = self.push_keys()?;
         for (name, value) in self.positive_fields() {
             if value == 0 {
                 return Err(ConfigError::Invalid(format!("{name} must be above zero")));
@@ -182,6 +251,18 @@ impl Settings {
         }
         let stream = &self.stream;
         let rules = [
+            (!takes_pushes || !keys.is_empty(), "push.keys must hold a key where push.addr is set"),
+            (
+                self.push.nonce_retention_ms / 2 >= self.push.window_ms,
+                "push.nonce_retention_ms must be at least twice push.window_ms: a replay must not outlive its nonce",
+            ),
+            (self.push.window_ms <= 3_600_000, "push.window_ms must be at most an hour"),
+            (self.push.body_bytes_max <= 16 << 20, "push.body_bytes_max must be at most 16 MiB"),
+            (self.push.events_max <= 4096, "push.events_max must be at most 4096"),
+            (
+                self.store.call_timeout_ms > self.database.statement_timeout_ms,
+                "store.call_timeout_ms must exceed database.statement_timeout_ms",
+            ),
             (self.broker.base_url.starts_with("http"), "broker.base_url must be an http or https URL"),
             (stream.path.starts_with('/'), "stream.path must start with a slash"),
             (!stream.name.is_empty() && stream.name.len() <= 64, "stream.name must have 1 to 64 characters"),
@@ -232,7 +313,18 @@ impl Settings {
             ("stream.queue_events_max", size(stream.queue_events_max)),
             ("stream.batch_events_max", size(stream.batch_events_max)),
             ("stream.batch_bytes_max", size(stream.batch_bytes_max)),
-            ("stream.store_retry_delay_ms", stream.store_retry_delay_ms),
+            ("push.window_ms", self.push.window_ms),
+            ("push.prune_interval_ms", self.push.prune_interval_ms),
+            ("push.body_bytes_max", size(self.push.body_bytes_max)),
+            ("push.events_max", size(self.push.events_max)),
+            ("push.body_timeout_ms", self.push.body_timeout_ms),
+            ("push.connections_max", size(self.push.connections_max)),
+            ("push.in_flight_max", size(self.push.in_flight_max)),
+            ("push.deadline_ms", self.push.deadline_ms),
+            ("push.retry_after_s", u64::from(self.push.retry_after_s)),
+            ("watch.database_interval_ms", self.watch.database_interval_ms),
+            ("watch.database_timeout_ms", self.watch.database_timeout_ms),
+            ("watch.stream_late_ms", self.watch.stream_late_ms),
             ("audit.stretch_max_ms", self.audit.stretch_max_ms),
             ("audit.deadline_ms", self.audit.deadline_ms),
             ("lease.renewal_ms", self.lease.renewal_ms),
@@ -264,6 +356,87 @@ impl Settings {
             .map_err(|error| ConfigError::Invalid(format!("stream.first_since: {error}")))
     }
 
+    /// Where pushes are taken; none where they are not.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`] when the address is none.
+    pub fn push_addr(&self) -> Result<Option<SocketAddr>, ConfigError> {
+        if self.push.addr.is_empty() {
+            return Ok(None);
+        }
+        self.push.addr.parse().map(Some).map_err(|error| ConfigError::Invalid(format!("push.addr: {error}")))
+    }
+
+    /// The broker's keys.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`] naming what is wrong with a key, and never its secret.
+    pub fn push_keys(&self) -> Result<Vec<SigningKey>, ConfigError> {
+        let mut ids = BTreeSet::new();
+        let mut keys = Vec::new();
+        for key in &self.push.keys {
+            let wrong = |text: &str| ConfigError::Invalid(format!("push.keys: {text} (key {:?})", key.id));
+            if !is_key_id(&key.id) {
+                return Err(wrong("an id has letters, digits and -_.~ only"));
+            }
+            if !ids.insert(key.id.as_str()) {
+                return Err(wrong("two keys have one id"));
+            }
+            if key.secret.expose().len() < SECRET_LEN_MIN {
+                return Err(wrong("a secret has at least 16 bytes"));
+            }
+            let moment = |text: &str| {
+                let parse = || OffsetDateTime::parse(text, &Rfc3339).map_err(|_| wrong("a moment is not RFC 3339"));
+                if text.is_empty() { Ok(None) } else { parse().map(Some) }
+            };
+            let (not_before, not_after) = (moment(&key.not_before)?, moment(&key.not_after)?);
+            if not_before.zip(not_after).is_some_and(|(from, until)| from >= until) {
+                return Err(wrong("not_before must come before not_after"));
+            }
+            let secret = key.secret.expose().as_bytes().to_vec();
+            keys.push(SigningKey { id: key.id.clone(), secret, not_before, not_after });
+        }
+        Ok(keys)
+    }
+
+    /// The keys and the clock's window.
+    ///
+    /// # Errors
+    /// As [`Self::push_keys`].
+    pub fn key_ring(&self) -> Result<KeyRing, ConfigError> {
+        Ok(KeyRing::new(self.push_keys()?, self.push.window_ms))
+    }
+
+    /// Limits of pushes.
+    #[must_use]
+    pub const fn push_limits(&self) -> PushLimits {
+        PushLimits {
+            events_max: self.push.events_max,
+            in_flight_max: self.push.in_flight_max,
+            deadline_ms: self.push.deadline_ms,
+            nonce_retention_ms: self.push.nonce_retention_ms,
+            prune_interval_ms: self.push.prune_interval_ms,
+        }
+    }
+
+    /// Limits of one push's request.
+    #[must_use]
+    pub const fn push_http_limits(&self) -> PushHttpLimits {
+        PushHttpLimits {
+            body_bytes_max: self.push.body_bytes_max,
+            body_timeout_ms: self.push.body_timeout_ms,
+            retry_after_s: self.push.retry_after_s,
+        }
+    }
+
+    /// Limits of the port that takes pushes.
+    #[must_use]
+    pub fn push_server_limits(&self) -> ServerLimits {
+        let connections_max = self.push.connections_max;
+        let connections_per_address_max = connections_max.div_ceil(2);
+        ServerLimits { connections_max, connections_per_address_max, ..ServerLimits::default() }
+    }
+
     /// Where the stream is.
     #[must_use]
     pub fn sse(&self) -> SseConfig {
@@ -289,8 +462,6 @@ impl Settings {
             batch: BatchLimits { events_max: stream.batch_events_max, bytes_max: stream.batch_bytes_max },
             cursor_lead_max_ms: stream.cursor_lead_max_ms,
             alive_interval_ms: stream.alive_interval_ms,
-            store_retries_max: stream.store_retries_max,
-            store_retry_delay_ms: stream.store_retry_delay_ms,
         }
     }
 
@@ -335,5 +506,37 @@ mod tests {
         refused(|s| s.broker.id = String::new(), "broker.id");
         refused(|s| s.stream.first_since = "yesterday".to_owned(), "first_since");
         refused(|s| s.broker.replay_window_ms = 1, "replay_window_ms");
+        refused(|s| s.push.addr = "nowhere".to_owned(), "push.addr");
+        refused(|s| s.push.addr = "127.0.0.1:0".to_owned(), "push.keys");
+        refused(|s| s.push.nonce_retention_ms = s.push.window_ms, "nonce_retention_ms");
+        refused(|s| s.store.call_timeout_ms = s.database.statement_timeout_ms, "call_timeout_ms");
+    }
+
+    fn key(id: &str, secret: &str, not_before: &str, not_after: &str) -> PushKeySettings {
+        let (id, secret) = (id.to_owned(), Secret::new(secret));
+        PushKeySettings { id, secret, not_before: not_before.to_owned(), not_after: not_after.to_owned() }
+    }
+
+    #[test]
+    fn keys_that_cannot_be_told_apart_or_guessed_are_refused_without_showing_a_secret() {
+        let secret = "0123456789abcdef-secret";
+        let noon = "2026-04-12T12:00:00Z";
+        for (keys, reason) in [
+            (vec![key("a", secret, "", ""), key("a", secret, "", "")], "two keys have one id"),
+            (vec![key("a b", secret, "", "")], "an id has"),
+            (vec![key("a", "short-secret", "", "")], "at least 16 bytes"),
+            (vec![key("a", secret, noon, noon)], "not_before must come before"),
+            (vec![key("a", secret, "noon", "")], "RFC 3339"),
+        ] {
+            let mut settings = defaults();
+            settings.push.keys = keys;
+            let error = settings.validate().unwrap_err().to_string();
+            assert!(error.contains(reason) && !error.contains("secret)"), "{error}");
+            assert!(!format!("{error} {settings:?}").contains("-secret"), "{error}");
+        }
+        let mut settings = defaults();
+        settings.push.keys = vec![key("a", secret, "", noon), key("b", secret, noon, "")];
+        settings.validate().unwrap();
+        assert_eq!(settings.push_keys().unwrap().len(), 2);
     }
 }

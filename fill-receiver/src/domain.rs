@@ -7,6 +7,7 @@
 //! - [`binding`]: which order of ours a broker's order is, settled once;
 //! - [`cursor`]: where to resume, and how far the cursor may move;
 //! - [`intake`]: which frames go into one batch, and which must not be stored;
+//! - [`signature`], [`push`]: whether a push is the broker's, and its body into frames;
 //! - [`seen`]: frames that were committed a moment ago, to save work.
 
 pub mod binding;
@@ -15,5 +16,7 @@ pub mod cursor;
 pub mod frame;
 pub mod identity;
 pub mod intake;
+pub mod push;
 pub mod reading;
 pub mod seen;
+pub mod signature;

@@ -29,7 +29,7 @@ async fn main() -> anyhow::Result<()> {
             let clock = Arc::new(SystemClock);
             let base = |health| http::ops_router(metrics, health);
             let service = Service::start(settings, clock, &SystemIds, base, end).await.context("start")?;
-            tracing::info!(ops_addr = %service.ops_addr, "fill receiver runs");
+            tracing::info!(ops_addr = %service.ops_addr, push_addr = ?service.push_addr, "fill receiver runs");
             match service.ended().await {
                 Ended::AsAsked => Ok(()),
                 Ended::TaskFailed => anyhow::bail!("a task ended by itself"),

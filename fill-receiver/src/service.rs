@@ -1,15 +1,19 @@
 //! The process, put together.
 
 use crate::adapters::db::{MIGRATOR, PgStore};
-use crate::adapters::http::{self, ReceiverHealth};
+use crate::adapters::http::{self, PushReport, ReceiverHealth};
+use crate::adapters::push;
 use crate::adapters::sse::{SseClientError, SseSource};
 use crate::application::audit::Audit;
+use crate::application::database::{self, DatabaseStatus};
 use crate::application::operations::Operations;
 use crate::application::ports::{EventStore, StoreError};
+use crate::application::push::PushIntake;
 use crate::application::receiver::{Receiver, watch_open_counts};
 use crate::application::session::SessionContext;
 use crate::application::status::StreamStatus;
 use crate::config::Settings;
+use crate::domain::reading::BrokerProfile;
 use crate::domain::seen::SeenFrames;
 use axum::Router;
 use contracts::event::Producer;
@@ -21,6 +25,7 @@ use platform::feed;
 use platform::http::{Health, ListenError, ServerLimits, bind, require_bearer, serve};
 use platform::link::LinkError;
 use platform::shutdown::{Ended, Stage, supervise};
+use sqlx::PgPool;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -64,6 +69,8 @@ pub async fn migrate(settings: &Settings) -> Result<(), DbError> {
 pub struct Service {
     /// Where the operator's port listens.
     pub ops_addr: SocketAddr,
+    /// Where pushes are taken, if they are.
+    pub push_addr: Option<SocketAddr>,
     /// What is known about the stream.
     pub status: Arc<StreamStatus>,
     done: JoinHandle<Ended>,
@@ -86,11 +93,14 @@ impl Service {
         let source = SseSource::new(settings.sse())?;
         let pool = db::connect(&settings.database).await?;
         db::check_migrations(&pool, &MIGRATOR).await?;
-        let lease_ms = i64::try_from(settings.lease.duration_ms).unwrap_or(i64::MAX);
-        let store =
-            Arc::new(PgStore::new(pool.clone(), profile.clone(), settings.stream.name.clone(), ids.uuid(), lease_ms));
+        let store = Arc::new(store(&settings, pool.clone(), profile.clone(), ids));
         store.open_stream(first, clock.now()).await?;
         let (listener, ops_addr) = bind(settings.http.ops_addr).await?;
+        let push_door = match settings.push_addr()? {
+            Some(addr) => Some(bind(addr).await?),
+            None => None,
+        };
+        let push_addr = push_door.as_ref().map(|(_, addr)| *addr);
         // The bus ends after the receiver, so that the last batch is still published.
         let bus_end = CancellationToken::new();
         let (publisher, bus) = Publisher::start(
@@ -101,44 +111,65 @@ impl Service {
             bus_end.clone(),
         )?;
         let status = Arc::new(StreamStatus::default());
-        let health = Arc::new(ReceiverHealth {
-            status: Arc::clone(&status),
-            clock: Arc::clone(&clock),
-            broker: settings.broker.id.clone(),
-            stream: settings.stream.name.clone(),
-        });
         let operations =
             Arc::new(Operations::new(Arc::clone(&store), profile.clone(), Arc::clone(&clock), publisher.clone()));
-        let router = base(health)
-            .merge(feed::router(pool, Producer::FillReceiver, settings.tokens.peer.clone()))
-            .merge(require_bearer(http::router(operations), settings.tokens.ops.clone()));
         let context = Arc::new(SessionContext {
             store: Arc::clone(&store),
             profile,
             limits: settings.session_limits(),
-            clock,
+            clock: Arc::clone(&clock),
             publisher,
             status: Arc::clone(&status),
             seen: Mutex::new(SeenFrames::new(settings.stream.seen_events_max)),
         });
-        let audit = Audit::new(Arc::clone(&context), source.clone(), settings.audit);
+        let intake = Arc::new(PushIntake::new(Arc::clone(&context), settings.key_ring()?, settings.push_limits()));
+        let database = Arc::new(DatabaseStatus::default());
+        let push_report = Arc::clone(&intake);
+        let push: Option<PushReport> = push_addr.map(|_| -> PushReport { Box::new(move || push_report.report()) });
+        let health = Arc::new(ReceiverHealth {
+            status: Arc::clone(&status),
+            clock,
+            broker: settings.broker.id.clone(),
+            stream: settings.stream.name.clone(),
+            stream_late: Duration::from_millis(settings.watch.stream_late_ms),
+            database: Arc::clone(&database),
+            push,
+        });
+        let router = base(health)
+            .merge(feed::router(pool, Producer::FillReceiver, settings.tokens.peer.clone()))
+            .merge(require_bearer(http::router(operations), settings.tokens.ops.clone()));
+        let audit = Audit::new(Arc::clone(&context), source.clone(), settings.audit, first);
         let receiver = Receiver { context, source, config: settings.round(), first };
         let mut tasks = JoinSet::new();
         let end = shutdown.clone();
         tasks.spawn(async move { receiver.run(end).await });
         let end = shutdown.clone();
         tasks.spawn(async move { audit.run(end).await });
-        tasks.spawn(watch_open_counts(store, settings.watch.count_interval_ms, shutdown.clone()));
+        if let Some((listener, _)) = push_door {
+            let routes = push::router(Arc::clone(&intake), settings.push_http_limits());
+            tasks.spawn(serve(listener, routes, settings.push_server_limits(), shutdown.clone()));
+            let end = shutdown.clone();
+            tasks.spawn(async move { intake.prune(end).await });
+        }
+        let watch = settings.watch;
+        tasks.spawn(database::watch(Arc::clone(&store), database, watch.looks(), shutdown.clone()));
+        tasks.spawn(watch_open_counts(store, watch.count_interval_ms, shutdown.clone()));
         tasks.spawn(serve(listener, router, ServerLimits::default(), shutdown.clone()));
         let deadline = Duration::from_millis(settings.shutdown.deadline_ms);
         let stages = vec![Stage::new(shutdown.clone(), tasks), Stage::of(bus_end, bus)];
         let left_over = "what was not committed is replayed at the next start";
         let done = tokio::spawn(supervise(shutdown, stages, deadline, left_over));
-        Ok(Self { ops_addr, status, done })
+        Ok(Self { ops_addr, push_addr, status, done })
     }
 
     /// Waits for the end, which is bounded after shutdown was asked for.
     pub async fn ended(self) -> Ended {
         self.done.await.unwrap_or(Ended::TaskFailed)
     }
+}
+
+fn store(settings: &Settings, pool: PgPool, profile: BrokerProfile, ids: &dyn IdSource) -> PgStore {
+    let lease_ms = i64::try_from(settings.lease.duration_ms).unwrap_or(i64::MAX);
+    let call_limit = Duration::from_millis(settings.store.call_timeout_ms);
+    PgStore::new(pool, profile, settings.stream.name.clone(), ids.uuid(), lease_ms, call_limit)
 }

@@ -1,21 +1,26 @@
 //! The receiver's database.
 //!
 //! Order of locks within a transaction, the same for every writer, so that none waits in a circle:
-//! the stream's row (or the parked frame's), broker orders by id (new ones first, then known ones),
+//! the push's name, the stream's row (or the parked frame's), broker orders by id (new ones first, then known ones),
 //! facts by event id, their repeats by hash, parked and suspect rows, and the heads of the log last.
 
 mod batch;
+mod call;
 mod error;
 mod facts;
 mod orders;
 mod parked;
+mod pushes;
 mod receive;
 mod records;
 mod stream;
+mod suspects;
+mod unproven;
 
 use crate::domain::reading::BrokerProfile;
 use sqlx::PgPool;
 use sqlx::migrate::Migrator;
+use std::time::Duration;
 use uuid::Uuid;
 
 /// The migrations that this program carries.
@@ -29,13 +34,22 @@ pub struct PgStore {
     stream: String,
     holder: Uuid,
     lease_ms: i64,
+    call_limit: Duration,
 }
 
 impl PgStore {
-    /// A store over a pool. `holder` names this copy of the process in the lease.
+    /// A store over a pool. `holder` names this copy of the process in the lease; no call takes longer
+    /// than `call_limit`, after it got its connection.
     #[must_use]
-    pub fn new(pool: PgPool, profile: BrokerProfile, stream: String, holder: Uuid, lease_ms: i64) -> Self {
-        Self { pool, profile, stream, holder, lease_ms }
+    pub fn new(
+        pool: PgPool,
+        profile: BrokerProfile,
+        stream: String,
+        holder: Uuid,
+        lease_ms: i64,
+        call_limit: Duration,
+    ) -> Self {
+        Self { pool, profile, stream, holder, lease_ms, call_limit }
     }
 
     fn broker(&self) -> &str {

@@ -3,14 +3,20 @@
 //! - `GET /ops/v1/events/{key}`: the story of an execution id, a broker order id or our order id;
 //! - `GET /ops/v1/parked?after=&limit=&settled=`: frames that could not become events;
 //! - `POST /ops/v1/parked/{id}/redrive`: try one again;
-//! - `GET /ops/v1/suspects?after=&limit=`: facts that contradict what is stored;
-//! - `GET /ops/v1/unproven-ranges?limit=`: stretches that the broker did not replay.
+//! - `GET /ops/v1/suspects?after=&limit=&closed=`: facts that contradict what is stored;
+//! - `POST /ops/v1/suspects/{id}/close`: one that a person has looked into;
+//! - `GET /ops/v1/unproven?after=&limit=&closed=`: stretches that the broker did not replay;
+//! - `POST /ops/v1/unproven/{id}/close`: one that was proven in another way.
+//!
+//! Closing names who, why and on what evidence.
 
+use super::refusal::Refusal;
+use crate::application::database::DatabaseStatus;
 use crate::application::operations::{Operations, Redriven};
-use crate::application::ports::{RecordStore, StoreError};
+use crate::application::ports::{Closed, Closing, RecordStore, StoreError};
 use crate::application::status::{StreamState, StreamStatus};
-use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -20,9 +26,14 @@ use platform::http::Health;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Longest key that is looked up, in bytes.
 const KEY_LEN_MAX: usize = 128;
+/// Longest text of a closing, in bytes.
+const CLOSING_LEN_MAX: usize = 2000;
+/// Largest body of a request, in bytes.
+const BODY_BYTES_MAX: usize = 16 * 1024;
 /// Most rows of one answer.
 const LIMIT_MAX: i64 = 500;
 
@@ -33,48 +44,22 @@ pub fn router<S: RecordStore>(operations: Arc<Operations<S>>) -> Router {
         .route("/ops/v1/parked", get(parked::<S>))
         .route("/ops/v1/parked/{id}/redrive", post(redrive::<S>))
         .route("/ops/v1/suspects", get(suspects::<S>))
-        .route("/ops/v1/unproven-ranges", get(unproven::<S>))
+        .route("/ops/v1/suspects/{id}/close", post(close_suspect::<S>))
+        .route("/ops/v1/unproven", get(unproven::<S>))
+        .route("/ops/v1/unproven/{id}/close", post(close_unproven::<S>))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(operations)
-}
-
-/// A refusal with a stable code.
-struct Refusal {
-    status: StatusCode,
-    code: u32,
-    message: String,
-}
-
-impl Refusal {
-    fn bad_request(message: &str) -> Self {
-        Self { status: StatusCode::BAD_REQUEST, code: 40_010_000, message: message.to_owned() }
-    }
-
-    fn not_found(message: &str) -> Self {
-        Self { status: StatusCode::NOT_FOUND, code: 40_410_000, message: message.to_owned() }
-    }
 }
 
 impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
         tracing::error!(error = &error as &dyn std::error::Error, "operator's request failed");
         match error {
-            StoreError::Unavailable(_) => Self {
-                status: StatusCode::SERVICE_UNAVAILABLE,
-                code: 50_310_000,
-                message: "the database is not available".to_owned(),
-            },
-            _ => Self {
-                status: StatusCode::INTERNAL_SERVER_ERROR,
-                code: 50_010_000,
-                message: "the request could not be carried out".to_owned(),
-            },
+            StoreError::Unavailable(_) => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, 50_310_000, "the database is not available")
+            }
+            _ => Self::new(StatusCode::INTERNAL_SERVER_ERROR, 50_010_000, "the request could not be carried out"),
         }
-    }
-}
-
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        (self.status, Json(json!({"code": self.code, "message": self.message}))).into_response()
     }
 }
 
@@ -100,6 +85,8 @@ struct ListQuery {
     limit: i64,
     #[serde(default)]
     settled: bool,
+    #[serde(default)]
+    closed: bool,
 }
 
 const fn limit_default() -> i64 {
@@ -109,7 +96,9 @@ const fn limit_default() -> i64 {
 fn list_query(query: Result<Query<ListQuery>, QueryRejection>) -> Result<ListQuery, Refusal> {
     match query {
         Ok(Query(query)) if query.after >= 0 && (1..=LIMIT_MAX).contains(&query.limit) => Ok(query),
-        _ => Err(Refusal::bad_request("after must be a number from 0, limit one from 1 to 500, settled true or false")),
+        _ => Err(Refusal::bad_request(
+            "after must be a number from 0, limit one from 1 to 500, settled and closed true or false",
+        )),
     }
 }
 
@@ -126,7 +115,7 @@ async fn suspects<S: RecordStore>(
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Result<Json<Value>, Refusal> {
     let query = list_query(query)?;
-    Ok(Json(json!({"suspects": operations.suspects(query.after, query.limit).await?})))
+    Ok(Json(json!({"suspects": operations.suspects(query.after, query.limit, query.closed).await?})))
 }
 
 async fn unproven<S: RecordStore>(
@@ -134,7 +123,70 @@ async fn unproven<S: RecordStore>(
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Result<Json<Value>, Refusal> {
     let query = list_query(query)?;
-    Ok(Json(json!({"unproven_ranges": operations.unproven(query.limit).await?})))
+    let ranges = operations.unproven(query.after, query.limit, query.closed).await?;
+    Ok(Json(json!({"unproven": ranges})))
+}
+
+/// Who closes a record, and why.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CloseBody {
+    by: String,
+    why: String,
+    evidence: String,
+}
+
+/// The same for a range, which must still be what the person saw.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CloseRangeBody {
+    from_cursor: String,
+    to_cursor: String,
+    by: String,
+    why: String,
+    evidence: String,
+}
+
+fn closing(by: String, why: String, evidence: String) -> Result<Closing, Refusal> {
+    for (name, text) in [("by", &by), ("why", &why), ("evidence", &evidence)] {
+        if text.trim().is_empty() || text.len() > CLOSING_LEN_MAX || text.contains('\0') {
+            return Err(Refusal::bad_request(&format!("{name} must have 1 to {CLOSING_LEN_MAX} bytes and no NUL")));
+        }
+    }
+    Ok(Closing { by, why, evidence })
+}
+
+fn closed(closed: Closed) -> Result<Json<Value>, Refusal> {
+    match closed {
+        Closed::Done => Ok(Json(json!({"result": "closed"}))),
+        Closed::Already => Ok(Json(json!({"result": "already_closed"}))),
+        Closed::Changed => {
+            Err(Refusal::new(StatusCode::CONFLICT, 40_910_000, "the range is another one than was seen: read it again"))
+        }
+        Closed::Missing => Err(Refusal::not_found("no record has this number")),
+    }
+}
+
+async fn close_suspect<S: RecordStore>(
+    State(operations): State<Arc<Operations<S>>>,
+    id: Result<Path<i64>, PathRejection>,
+    body: Result<Json<CloseBody>, JsonRejection>,
+) -> Result<Json<Value>, Refusal> {
+    let Ok(Path(id)) = id else { return Err(Refusal::bad_request("id must be a number")) };
+    let Json(body) = body.map_err(|error| Refusal::bad_request(&error.body_text()))?;
+    let closing = closing(body.by, body.why, body.evidence)?;
+    closed(operations.close_suspect(id, &closing).await?)
+}
+
+async fn close_unproven<S: RecordStore>(
+    State(operations): State<Arc<Operations<S>>>,
+    id: Result<Path<i64>, PathRejection>,
+    body: Result<Json<CloseRangeBody>, JsonRejection>,
+) -> Result<Json<Value>, Refusal> {
+    let Ok(Path(id)) = id else { return Err(Refusal::bad_request("id must be a number")) };
+    let Json(body) = body.map_err(|error| Refusal::bad_request(&error.body_text()))?;
+    let closing = closing(body.by, body.why, body.evidence)?;
+    closed(operations.close_unproven(id, (&body.from_cursor, &body.to_cursor), &closing).await?)
 }
 
 async fn redrive<S: RecordStore>(
@@ -144,19 +196,16 @@ async fn redrive<S: RecordStore>(
     let Ok(Path(id)) = id else { return Err(Refusal::bad_request("id must be a number")) };
     // In a task of its own: a caller that hangs up must not leave it half done.
     let redriven = tokio::spawn(async move { operations.redrive(id).await }).await;
-    match redriven.map_err(|error| Refusal {
-        status: StatusCode::INTERNAL_SERVER_ERROR,
-        code: 50_010_000,
-        message: error.to_string(),
-    })?? {
+    match redriven.map_err(|error| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, 50_010_000, error.to_string()))?? {
         Redriven::Settled { logged } => Ok(Json(json!({"result": "settled", "logged": logged}))),
         Redriven::Already => Ok(Json(json!({"result": "already_settled"}))),
         Redriven::Missing => Err(Refusal::not_found("no frame is parked under this number")),
-        Redriven::StillPoison { detail } => {
-            Err(Refusal { status: StatusCode::UNPROCESSABLE_ENTITY, code: 42_210_000, message: detail })
-        }
+        Redriven::StillPoison { detail } => Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, 42_210_000, detail)),
     }
 }
+
+/// What pushes say about themselves.
+pub type PushReport = Box<dyn Fn() -> Value + Send + Sync>;
 
 /// Health of the receiver.
 pub struct ReceiverHealth {
@@ -168,13 +217,25 @@ pub struct ReceiverHealth {
     pub broker: String,
     /// Name of the stream.
     pub stream: String,
+    /// How long the stream may be away before it is called late.
+    pub stream_late: Duration,
+    /// The database.
+    pub database: Arc<DatabaseStatus>,
+    /// Pushes; none where none are taken.
+    pub push: Option<PushReport>,
 }
 
 impl Health for ReceiverHealth {
-    /// Ready while it reads, or stands by for a copy that does.
+    /// Ready while it can store what comes, and something can come: it takes pushes, or it reads the
+    /// stream, or it stands by for a copy that does. A stream that is away while pushes are taken shows
+    /// in the report: a load balancer that took this copy out would lose the pushes too.
     fn ready(&self) -> Result<(), String> {
+        if !self.database.answers() {
+            return Err("database does not answer".to_owned());
+        }
         match self.status.state() {
             StreamState::Connected | StreamState::Standby => Ok(()),
+            StreamState::Starting | StreamState::Connecting | StreamState::Waiting if self.push.is_some() => Ok(()),
             state => Err(format!("stream is {}", state.as_str())),
         }
     }
@@ -184,7 +245,9 @@ impl Health for ReceiverHealth {
             "service": "fill-receiver",
             "broker": self.broker,
             "stream": self.stream,
-            "stream_status": self.status.report(self.clock.now()),
+            "stream_status": self.status.report(self.clock.now(), self.stream_late),
+            "database_answers": self.database.answers(),
+            "push": self.push.as_ref().map(|report| report()),
         })
     }
 }

@@ -1,6 +1,6 @@
 //! What operators ask and order.
 
-use super::ports::{RecordStore, Settled, StoreError, Stored};
+use super::ports::{Closed, Closing, RecordStore, Settled, StoreError, Stored};
 use super::receiver::count;
 use super::records::{ParkedRecord, Story, SuspectRecord, UnprovenRecord};
 use crate::domain::reading::{BrokerProfile, RawFrame, read_frame};
@@ -62,16 +62,36 @@ impl<S: RecordStore> Operations<S> {
     ///
     /// # Errors
     /// [`StoreError`] from the database.
-    pub async fn suspects(&self, after: i64, limit: i64) -> Result<Vec<SuspectRecord>, StoreError> {
-        self.store.suspects(after, limit).await
+    pub async fn suspects(&self, after: i64, limit: i64, closed: bool) -> Result<Vec<SuspectRecord>, StoreError> {
+        self.store.suspects(after, limit, closed).await
     }
 
     /// Stretches that nobody has proven.
     ///
     /// # Errors
     /// [`StoreError`] from the database.
-    pub async fn unproven(&self, limit: i64) -> Result<Vec<UnprovenRecord>, StoreError> {
-        self.store.unproven(limit).await
+    pub async fn unproven(&self, after: i64, limit: i64, closed: bool) -> Result<Vec<UnprovenRecord>, StoreError> {
+        self.store.unproven(after, limit, closed).await
+    }
+
+    /// Closes a contradiction that a person has looked into.
+    ///
+    /// # Errors
+    /// [`StoreError`] from the database.
+    pub async fn close_suspect(&self, id: i64, closing: &Closing) -> Result<Closed, StoreError> {
+        let closed = self.store.close_suspect(id, closing, self.clock.now()).await?;
+        told("suspect", id, closing, closed);
+        Ok(closed)
+    }
+
+    /// Closes a stretch that was proven in another way, if it is still what the person saw.
+    ///
+    /// # Errors
+    /// [`StoreError`] from the database.
+    pub async fn close_unproven(&self, id: i64, seen: (&str, &str), closing: &Closing) -> Result<Closed, StoreError> {
+        let closed = self.store.close_unproven(id, seen, closing, self.clock.now()).await?;
+        told("unproven range", id, closing, closed);
+        Ok(closed)
     }
 
     /// Reads a parked frame again, with what this program understands now.
@@ -103,4 +123,8 @@ impl<S: RecordStore> Operations<S> {
         self.publisher.committed(stored.envelopes);
         Redriven::Settled { logged }
     }
+}
+
+fn told(what: &str, id: i64, closing: &Closing, closed: Closed) {
+    tracing::info!(what, id, by = closing.by, why = closing.why, ?closed, "operator closes a record");
 }

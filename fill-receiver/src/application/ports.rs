@@ -1,5 +1,6 @@
 //! What the application needs from the outside.
 
+use super::push::PushName;
 use super::records::{ParkedFrame, ParkedRecord, Story, SuspectRecord, UnprovenRecord};
 use crate::domain::cursor::{Cursor, CursorMove};
 use crate::domain::reading::{RawFrame, ReadEvent, Reading};
@@ -47,6 +48,41 @@ pub struct StoredStream {
     pub cursor: Cursor,
     /// When the stream was last known to be whole.
     pub alive_at: OffsetDateTime,
+    /// Up to where it was read a second time; none before the first audit.
+    pub audited: Option<Cursor>,
+}
+
+/// A change of how far the stream was audited, made by compare-and-set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AuditMove {
+    /// What must be stored now.
+    pub from: Option<Cursor>,
+    /// What is stored after.
+    pub to: Cursor,
+}
+
+/// How a person ended a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Closing {
+    /// Who.
+    pub by: String,
+    /// Why.
+    pub why: String,
+    /// What shows it.
+    pub evidence: String,
+}
+
+/// What became of an order to close a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Closed {
+    /// It is closed now.
+    Done,
+    /// It was closed before.
+    Already,
+    /// It is no longer what the person saw.
+    Changed,
+    /// There is no such record.
+    Missing,
 }
 
 /// What one transaction did.
@@ -83,6 +119,31 @@ pub enum Settled {
     Poison(String),
 }
 
+/// What became of a push.
+#[derive(Debug)]
+pub enum Pushed {
+    /// Its events and its name are stored now.
+    Stored(Box<Stored>),
+    /// It was stored before, with the same body.
+    Repeated,
+    /// Its nonce named another body before; nothing was stored.
+    NonceReused,
+}
+
+/// The names of pushes, beside the events.
+pub trait PushStore: Send + Sync + 'static {
+    /// Stores a push in one transaction: its name, bytes, facts and log. Moves no cursor.
+    fn store_push(
+        &self,
+        name: &PushName,
+        readings: &[Reading],
+        now: OffsetDateTime,
+    ) -> impl Future<Output = Result<Pushed, StoreError>> + Send;
+
+    /// Removes at most `rows` names that were stored before a moment; answers how many.
+    fn prune_pushes(&self, before: OffsetDateTime, rows: i64) -> impl Future<Output = Result<u64, StoreError>> + Send;
+}
+
 /// The events, the cursor and the log, in one database.
 pub trait EventStore: Send + Sync + 'static {
     /// Reads the stream's row, making it with `first` where there is none.
@@ -110,6 +171,15 @@ pub trait EventStore: Send + Sync + 'static {
         moved: CursorMove,
         range: (Cursor, Cursor),
         reason: &str,
+        now: OffsetDateTime,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Notes how far the stream was audited; with a reason, that the stretch could not be, which makes
+    /// it an unproven range. [`StoreError::CursorLost`] when another copy has moved it.
+    fn record_audited(
+        &self,
+        moved: AuditMove,
+        refused: Option<&str>,
         now: OffsetDateTime,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
@@ -150,10 +220,40 @@ pub trait RecordStore: Send + Sync + 'static {
     fn parked_again(&self, id: i64, detail: &str) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Contradictions after an id, oldest first.
-    fn suspects(&self, after: i64, limit: i64) -> impl Future<Output = Result<Vec<SuspectRecord>, StoreError>> + Send;
+    fn suspects(
+        &self,
+        after: i64,
+        limit: i64,
+        closed: bool,
+    ) -> impl Future<Output = Result<Vec<SuspectRecord>, StoreError>> + Send;
 
-    /// Stretches that nobody has proven yet, oldest first.
-    fn unproven(&self, limit: i64) -> impl Future<Output = Result<Vec<UnprovenRecord>, StoreError>> + Send;
+    /// Closes a contradiction.
+    fn close_suspect(
+        &self,
+        id: i64,
+        closing: &Closing,
+        now: OffsetDateTime,
+    ) -> impl Future<Output = Result<Closed, StoreError>> + Send;
+
+    /// Stretches that nobody has proven, after an id, oldest first.
+    fn unproven(
+        &self,
+        after: i64,
+        limit: i64,
+        closed: bool,
+    ) -> impl Future<Output = Result<Vec<UnprovenRecord>, StoreError>> + Send;
+
+    /// Closes a stretch, if it is still from and to where the person saw it.
+    fn close_unproven(
+        &self,
+        id: i64,
+        seen: (&str, &str),
+        closing: &Closing,
+        now: OffsetDateTime,
+    ) -> impl Future<Output = Result<Closed, StoreError>> + Send;
+
+    /// Asks the database whether it is there.
+    fn ping(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// How many of each are open: parked frames, suspects, unproven stretches.
     fn open_counts(&self) -> impl Future<Output = Result<OpenCounts, StoreError>> + Send;

@@ -8,7 +8,7 @@ use crate::domain::cursor::{Cursor, ReaderPosition, ResumeFacts};
 use crate::domain::intake::StopReason;
 use platform::reconnect::ReconnectDelay;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 /// Times of the round.
@@ -46,8 +46,8 @@ impl<S: EventStore, B: EventSource> Receiver<S, B> {
         while !shutdown.is_cancelled() {
             let wait = match self.round(&shutdown).await {
                 Round::Standby => Duration::from_millis(self.config.lease_renewal_ms),
-                Round::Read { events } => {
-                    if events > 0 {
+                Round::Read { useful } => {
+                    if useful {
                         delay.reset();
                     }
                     delay.next_delay()
@@ -87,12 +87,13 @@ impl<S: EventStore, B: EventSource> Receiver<S, B> {
         status.cursor(resumed.cursor);
         status.set_state(StreamState::Connected);
         tracing::info!(cursor = %resumed.cursor, "stream connected");
+        let connected = Instant::now();
         let ended = self.read(resumed, shutdown).await;
         status.stopped(ended.reason);
         status.set_state(StreamState::Waiting);
         metrics::counter!("fill_receiver_reconnects_total", "reason" => ended.reason.as_str()).increment(1);
         tracing::info!(reason = ended.reason.as_str(), events = ended.events, "stream left");
-        Round::Read { events: ended.events }
+        Round::Read { useful: was_useful(&ended, connected.elapsed(), self.config) }
     }
 
     fn failed(&self, error: &(dyn std::error::Error + 'static)) -> Round {
@@ -106,7 +107,9 @@ impl<S: EventStore, B: EventSource> Receiver<S, B> {
     async fn resume(&self) -> Result<Resumed, ResumeError> {
         let now = self.context.clock.now();
         let stored = self.context.store.open_stream(self.first, now).await?;
-        self.context.forget_if_restored(stored.cursor);
+        self.context.tell_if_restored(stored.cursor);
+        // Between two connections the database may have lost what this process remembers.
+        self.context.forget();
         let facts = ResumeFacts {
             cursor: stored.cursor,
             alive_at: stored.alive_at,
@@ -142,9 +145,18 @@ impl<S: EventStore, B: EventSource> Receiver<S, B> {
     }
 }
 
+/// Whether the next wait may be short: the cursor moved, or the connection lasted. A replay of what is
+/// known proves nothing, and a broker that breaks off after each one would be asked without a pause.
+fn was_useful(ended: &session::Ended, lasted: Duration, config: RoundConfig) -> bool {
+    ended.advanced || lasted >= Duration::from_millis(config.reconnect_delay_max_ms)
+}
+
 enum Round {
     Standby,
-    Read { events: u64 },
+    /// Whether the connection was worth its while: the next wait is short.
+    Read {
+        useful: bool,
+    },
     Failed,
 }
 
@@ -206,5 +218,26 @@ pub async fn watch_open_counts<S: RecordStore>(store: Arc<S>, interval_ms: u64, 
             }
             Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "open records could not be counted"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::intake::StopReason;
+
+    #[test]
+    fn a_replay_of_what_is_known_does_not_shorten_the_wait() {
+        let config = RoundConfig {
+            overlap_ms: 1,
+            replay_window_ms: 0,
+            reconnect_delay_initial_ms: 50,
+            reconnect_delay_max_ms: 5_000,
+            lease_renewal_ms: 1,
+        };
+        let ended = session::Ended { reason: StopReason::Dropped, events: 500, inserted: 0, advanced: false };
+        assert!(!was_useful(&ended, Duration::from_millis(4_999), config));
+        assert!(was_useful(&ended, Duration::from_millis(5_000), config));
+        assert!(was_useful(&session::Ended { advanced: true, ..ended }, Duration::ZERO, config));
     }
 }

@@ -97,6 +97,15 @@ pub struct SuspectRecord {
     /// When.
     #[serde(with = "time::serde::rfc3339")]
     pub seen_at: OffsetDateTime,
+    /// When it was closed; none while it is open.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub closed_at: Option<OffsetDateTime>,
+    /// By whom.
+    pub closed_by: Option<String>,
+    /// Why.
+    pub closed_why: Option<String>,
+    /// On what evidence.
+    pub closed_evidence: Option<String>,
 }
 
 /// A parked frame.
@@ -151,4 +160,13 @@ pub struct UnprovenRecord {
     /// When it was found.
     #[serde(with = "time::serde::rfc3339")]
     pub found_at: OffsetDateTime,
+    /// When it was closed; none while it is open.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub closed_at: Option<OffsetDateTime>,
+    /// By whom.
+    pub closed_by: Option<String>,
+    /// Why.
+    pub closed_why: Option<String>,
+    /// On what evidence.
+    pub closed_evidence: Option<String>,
 }

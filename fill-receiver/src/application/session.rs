@@ -43,10 +43,6 @@ pub struct SessionLimits {
     /// How long the stream must be idle before heartbeats alone count as proof that it is whole, and
     /// the time between two notes of that.
     pub alive_interval_ms: u64,
-    /// How often a transaction is tried again before the connection is given up.
-    pub store_retries_max: u32,
-    /// Wait between two such attempts.
-    pub store_retry_delay_ms: u64,
 }
 
 /// Ends a connection from outside, once and for the first reason given.
@@ -95,16 +91,27 @@ pub struct SessionContext<S> {
 }
 
 impl<S> SessionContext<S> {
-    fn seen(&self) -> MutexGuard<'_, SeenFrames> {
+    pub(super) fn seen(&self) -> MutexGuard<'_, SeenFrames> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A stored cursor before what this process wrote: the database was set back, and has forgotten
-    /// what this process remembers.
-    pub(super) fn forget_if_restored(&self, stored: Cursor) {
+    /// Frames that a transaction committed which began in `epoch`.
+    pub(super) fn remember(&self, epoch: u64, readings: &[Reading]) {
+        let mut seen = self.seen();
+        for reading in readings {
+            seen.insert(epoch, reading.raw.sha256(), reading.position);
+        }
+    }
+
+    /// The database may have lost what this process remembers.
+    pub(super) fn forget(&self) {
+        self.seen().clear();
+    }
+
+    /// A stored cursor before what this process wrote: the database was set back.
+    pub(super) fn tell_if_restored(&self, stored: Cursor) {
         if self.status.last_cursor().is_some_and(|written| stored < written) {
             tracing::error!(%stored, "stored cursor lies before what was written: the database was set back");
-            self.seen().clear();
         }
     }
 }
@@ -155,6 +162,8 @@ pub struct Ended {
     pub events: u64,
     /// How many of them were new.
     pub inserted: u64,
+    /// Whether the cursor moved.
+    pub advanced: bool,
 }
 
 /// An item and its share of the queue's bytes, given back when it is taken.

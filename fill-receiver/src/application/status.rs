@@ -4,6 +4,7 @@ use crate::domain::cursor::Cursor;
 use crate::domain::intake::StopReason;
 use serde_json::{Value, json};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -51,6 +52,8 @@ struct Facts {
     connections: u64,
     events: u64,
     caught_up: bool,
+    /// Since when nobody reads, as far as this copy knows.
+    away_since: Option<Instant>,
 }
 
 /// Shared by the receiver, which writes, and the operator port, which reads.
@@ -68,6 +71,12 @@ impl StreamStatus {
     pub fn set_state(&self, state: StreamState) {
         let mut facts = self.facts();
         facts.state = state;
+        match state {
+            StreamState::Connected | StreamState::Standby => facts.away_since = None,
+            _ => {
+                facts.away_since.get_or_insert_with(Instant::now);
+            }
+        }
         if state == StreamState::Connected {
             facts.connections += 1;
             facts.last_error = None;
@@ -130,14 +139,17 @@ impl StreamStatus {
         self.facts().last_alive_at = Some(now);
     }
 
-    /// The details as JSON.
+    /// The details as JSON. The stream is late when it has been away for longer than `late_after`.
     #[must_use]
-    pub fn report(&self, now: OffsetDateTime) -> Value {
+    pub fn report(&self, now: OffsetDateTime, late_after: Duration) -> Value {
         let facts = self.facts().clone();
         let age_ms = |at: Option<OffsetDateTime>| {
             at.map(|at| i64::try_from((now - at).whole_milliseconds()).unwrap_or(i64::MAX))
         };
+        let away = facts.away_since.map(|since| since.elapsed());
         json!({
+            "late": away.is_some_and(|away| away > late_after),
+            "away_ms": away.map(|away| u64::try_from(away.as_millis()).unwrap_or(u64::MAX)),
             "state": facts.state.as_str(),
             "cursor": facts.cursor.map(|cursor| cursor.to_string()),
             "cursor_at": facts.cursor.and_then(|cursor| cursor.moment().format(&Rfc3339).ok()),

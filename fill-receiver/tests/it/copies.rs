@@ -18,7 +18,14 @@ fn profile() -> BrokerProfile {
 }
 
 fn store(world: &World, stream: &str) -> PgStore {
-    PgStore::new(world.pool().clone(), profile(), stream.to_owned(), Uuid::now_v7(), 1000)
+    PgStore::new(
+        world.pool().clone(),
+        profile(),
+        stream.to_owned(),
+        Uuid::now_v7(),
+        1000,
+        std::time::Duration::from_secs(10),
+    )
 }
 
 fn reading(event: &Event) -> Reading {
@@ -153,6 +160,7 @@ async fn executions_are_never_identified_in_another_way_than_before() {
         "trades".to_owned(),
         Uuid::now_v7(),
         1000,
+        std::time::Duration::from_secs(10),
     );
     let now = OffsetDateTime::now_utc();
     assert!(matches!(scoped.open_stream(Cursor::at(now), now).await, Err(StoreError::ScopeChanged { .. })));

@@ -67,10 +67,17 @@ impl World {
         settings.stream.silence_deadline_ms = 2_000;
         settings.stream.reconnect_delay_initial_ms = 5;
         settings.stream.reconnect_delay_max_ms = 50;
-        settings.stream.store_retry_delay_ms = 20;
         settings.lease.duration_ms = 1_000;
         settings.lease.renewal_ms = 100;
         settings.audit.interval_ms = 0;
+        settings
+    }
+
+    /// The same with pushes taken, signed with [`crate::push::KEY`].
+    pub(crate) fn push_settings(&self) -> Settings {
+        let mut settings = self.settings();
+        settings.push.addr = "127.0.0.1:0".to_owned();
+        settings.push.keys = vec![crate::push::key("first", crate::push::SECRET)];
         settings
     }
 
@@ -167,6 +174,14 @@ impl Running {
 
     pub(crate) async fn post(&self, path: &str) -> (u16, Value) {
         self.call(reqwest::Method::POST, path, "ops").await
+    }
+
+    pub(crate) async fn send(&self, path: &str, body: Value) -> (u16, Value) {
+        let url = format!("http://{}{path}", self.service.ops_addr);
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let request = client.post(url).bearer_auth("ops").header("content-type", "application/json");
+        let answer = request.body(body.to_string()).send().await.unwrap();
+        (answer.status().as_u16(), serde_json::from_str(&answer.text().await.unwrap()).unwrap())
     }
 
     pub(crate) async fn call(&self, method: reqwest::Method, path: &str, token: &str) -> (u16, Value) {

@@ -8,6 +8,7 @@
     reason = "helpers of tests fail the test by panicking"
 )]
 
+mod audit;
 mod broker;
 mod bus;
 mod copies;
@@ -16,5 +17,8 @@ mod holes;
 mod identity;
 mod kills;
 mod operators;
+mod outage;
 mod poison;
+mod push;
 mod replay;
+mod wire;

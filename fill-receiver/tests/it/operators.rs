@@ -43,7 +43,7 @@ async fn health_tells_the_streams_state_and_needs_no_token_but_records_do() {
     let (status, health) = receiver.call(reqwest::Method::GET, "/ops/v1/health", "").await;
     assert_eq!((status, &health["stream_status"]["state"]), (200, &json!("connected")));
     assert!(health["stream_status"]["last_event_age_ms"].is_i64(), "{health}");
-    for path in ["/ops/v1/parked", "/ops/v1/suspects", "/ops/v1/unproven-ranges", "/ops/v1/events/e-1"] {
+    for path in ["/ops/v1/parked", "/ops/v1/suspects", "/ops/v1/unproven", "/ops/v1/events/e-1"] {
         assert_eq!(receiver.call(reqwest::Method::GET, path, "wrong").await.0, 401, "{path}");
         assert_ne!(receiver.get(path).await.0, 401, "{path}");
     }

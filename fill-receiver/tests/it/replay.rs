@@ -54,8 +54,8 @@ async fn an_outage_longer_than_the_replay_is_recorded_and_reading_goes_on() {
         .await
         .unwrap();
     let receiver = world.receiver().await;
-    let (_, body) = receiver.get("/ops/v1/unproven-ranges").await;
-    let range = &body["unproven_ranges"][0];
+    let (_, body) = receiver.get("/ops/v1/unproven").await;
+    let range = &body["unproven"][0];
     assert_eq!(range["reason"], "replay refused");
     assert_eq!(range["from_cursor"], Ulid::from_parts(old.timestamp_ms() - 120_000, 0).to_string());
     assert!(range["to_cursor"].as_str().unwrap() >= kept.to_string().as_str());

@@ -6,7 +6,7 @@ use super::error::sorted;
 use crate::application::ports::{Settled, StoreError, Stored};
 use crate::application::records::{ParkedFrame, ParkedRecord};
 use crate::domain::reading::{BrokerProfile, RawFrame, ReadEvent};
-use sqlx::PgConnection;
+use sqlx::{Acquire, PgConnection};
 use time::OffsetDateTime;
 
 /// How much of a parked frame's bytes a list shows.
@@ -51,6 +51,7 @@ pub(super) async fn insert(
 impl PgStore {
     pub(super) async fn list_parked(
         &self,
+        conn: &mut PgConnection,
         after: i64,
         limit: i64,
         settled: bool,
@@ -67,7 +68,7 @@ impl PgStore {
             settled,
             BODY_SHOWN_BYTES,
         )
-        .fetch_all(&self.pool)
+        .fetch_all(conn)
         .await
         .map_err(sorted)?;
         Ok(rows
@@ -87,13 +88,17 @@ impl PgStore {
             .collect())
     }
 
-    pub(super) async fn find_parked(&self, id: i64) -> Result<Option<ParkedFrame>, StoreError> {
+    pub(super) async fn find_parked(
+        &self,
+        conn: &mut PgConnection,
+        id: i64,
+    ) -> Result<Option<ParkedFrame>, StoreError> {
         let row = sqlx::query!(
             r#"select body, settled_at is not null as "settled!" from parked where broker = $1 and id = $2"#,
             self.broker(),
             id,
         )
-        .fetch_optional(&self.pool)
+        .fetch_optional(conn)
         .await
         .map_err(sorted)?;
         Ok(row.map(|row| ParkedFrame { body: row.body, settled: row.settled }))
@@ -102,12 +107,13 @@ impl PgStore {
     /// Touches no cursor: only a reader of the stream moves that.
     pub(super) async fn settle(
         &self,
+        conn: &mut PgConnection,
         id: i64,
         raw: &RawFrame,
         event: &ReadEvent,
         now: OffsetDateTime,
     ) -> Result<Settled, StoreError> {
-        let mut tx = self.pool.begin().await.map_err(sorted)?;
+        let mut tx = conn.begin().await.map_err(sorted)?;
         let row = sqlx::query!(
             "select position, settled_at from parked where broker = $1 and id = $2 for update",
             self.broker(),
@@ -141,7 +147,12 @@ impl PgStore {
         Ok(Settled::Stored(stored))
     }
 
-    pub(super) async fn parked_in_vain(&self, id: i64, detail: &str) -> Result<(), StoreError> {
+    pub(super) async fn parked_in_vain(
+        &self,
+        conn: &mut PgConnection,
+        id: i64,
+        detail: &str,
+    ) -> Result<(), StoreError> {
         sqlx::query!(
             "update parked set redrives = redrives + 1, detail = $3
              where broker = $1 and id = $2 and settled_at is null",
@@ -149,7 +160,7 @@ impl PgStore {
             id,
             detail,
         )
-        .execute(&self.pool)
+        .execute(conn)
         .await
         .map_err(sorted)?;
         Ok(())

@@ -3,17 +3,18 @@
 use super::PgStore;
 use super::batch::{Fresh, Writing};
 use super::error::sorted;
-use crate::application::ports::{EventStore, StoreError, Stored, StoredStream};
+use crate::application::ports::{AuditMove, EventStore, StoreError, Stored, StoredStream};
 use crate::domain::cursor::{Cursor, CursorMove};
 use crate::domain::reading::Reading;
-use sqlx::PgConnection;
+use sqlx::{Acquire, PgConnection};
 use std::collections::BTreeSet;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 impl EventStore for PgStore {
     async fn open_stream(&self, first: Cursor, now: OffsetDateTime) -> Result<StoredStream, StoreError> {
-        self.open(first, now).await
+        let mut call = self.call().await?;
+        call.limit().of(self.open(call.connection()?, first, now)).await
     }
 
     async fn store(
@@ -22,11 +23,73 @@ impl EventStore for PgStore {
         moved: Option<CursorMove>,
         now: OffsetDateTime,
     ) -> Result<Stored, StoreError> {
-        let mut tx = self.pool.begin().await.map_err(sorted)?;
+        let mut call = self.call().await?;
+        call.limit().of(self.store_batch(call.connection()?, readings, moved, now)).await
+    }
+
+    async fn mark_alive(&self, cursor: Cursor, now: OffsetDateTime) -> Result<(), StoreError> {
+        let mut call = self.call().await?;
+        call.limit().of(self.alive(call.connection()?, cursor, now)).await
+    }
+
+    async fn record_unproven(
+        &self,
+        moved: CursorMove,
+        range: (Cursor, Cursor),
+        reason: &str,
+        now: OffsetDateTime,
+    ) -> Result<(), StoreError> {
+        let mut call = self.call().await?;
+        call.limit().of(self.unproven_range(call.connection()?, moved, range, reason, now)).await
+    }
+
+    async fn record_audited(
+        &self,
+        moved: AuditMove,
+        refused: Option<&str>,
+        now: OffsetDateTime,
+    ) -> Result<(), StoreError> {
+        let mut call = self.call().await?;
+        call.limit().of(self.move_audited(call.connection()?, moved, refused, now)).await
+    }
+
+    async fn claim_lease(&self) -> Result<bool, StoreError> {
+        let mut call = self.call().await?;
+        call.limit().of(self.lease(call.connection()?)).await
+    }
+
+    async fn release_lease(&self) -> Result<(), StoreError> {
+        let mut call = self.call().await?;
+        call.limit().of(self.release(call.connection()?)).await
+    }
+}
+
+impl PgStore {
+    async fn store_batch(
+        &self,
+        conn: &mut PgConnection,
+        readings: &[Reading],
+        moved: Option<CursorMove>,
+        now: OffsetDateTime,
+    ) -> Result<Stored, StoreError> {
+        let mut tx = conn.begin().await.map_err(sorted)?;
         if let Some(moved) = moved {
             self.move_cursor(&mut tx, moved, now).await?;
         }
-        let mut known = self.known_bytes(&mut tx, readings, moved).await?;
+        let stored = self.write(&mut tx, readings, moved, now).await?;
+        tx.commit().await.map_err(sorted)?;
+        Ok(stored)
+    }
+
+    /// Bytes, facts and log of what came, whichever way it came.
+    pub(super) async fn write(
+        &self,
+        conn: &mut PgConnection,
+        readings: &[Reading],
+        moved: Option<CursorMove>,
+        now: OffsetDateTime,
+    ) -> Result<Stored, StoreError> {
+        let mut known = self.known_bytes(conn, readings, moved).await?;
         let mut stored = Stored::default();
         let mut writing = Writing::new(&self.profile, now);
         for reading in readings {
@@ -40,35 +103,10 @@ impl EventStore for PgStore {
                 Err(poison) => writing.park(&reading.raw, position, poison.clone()),
             }
         }
-        writing.write(&mut tx, &mut stored).await?;
-        tx.commit().await.map_err(sorted)?;
+        writing.write(conn, &mut stored).await?;
         Ok(stored)
     }
 
-    async fn mark_alive(&self, cursor: Cursor, now: OffsetDateTime) -> Result<(), StoreError> {
-        self.alive(cursor, now).await
-    }
-
-    async fn record_unproven(
-        &self,
-        moved: CursorMove,
-        range: (Cursor, Cursor),
-        reason: &str,
-        now: OffsetDateTime,
-    ) -> Result<(), StoreError> {
-        self.unproven_range(moved, range, reason, now).await
-    }
-
-    async fn claim_lease(&self) -> Result<bool, StoreError> {
-        self.lease().await
-    }
-
-    async fn release_lease(&self) -> Result<(), StoreError> {
-        self.release().await
-    }
-}
-
-impl PgStore {
     /// The hashes of those frames whose very bytes are stored: they were dealt with in the
     /// transaction that stored them. Only asked for what lies where this or another reader has been;
     /// it saves work and no more, since the identity decides what is new.

@@ -2,7 +2,7 @@
 
 use super::PgStore;
 use super::error::sorted;
-use crate::application::ports::{OpenCounts, RecordStore, Settled, StoreError};
+use crate::application::ports::{Closed, Closing, OpenCounts, RecordStore, Settled, StoreError};
 use crate::application::records::{
     BrokerOrderRecord, FactRecord, LogRecord, ParkedFrame, ParkedRecord, Story, SuspectRecord, UnprovenRecord,
 };
@@ -10,6 +10,7 @@ use crate::domain::identity::{ExecutionKind, ExecutionScope, Identity};
 use crate::domain::reading::{RawFrame, ReadEvent};
 use contracts::ExecutionId;
 use serde_json::value::RawValue;
+use sqlx::{Connection, PgConnection};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -20,25 +21,18 @@ const STORY_ROWS_MAX: i64 = 1_000;
 
 impl RecordStore for PgStore {
     async fn story(&self, key: &str) -> Result<Option<Story>, StoreError> {
-        let broker_orders = self.story_orders(key).await?;
-        if broker_orders.is_empty() {
-            return Ok(None);
-        }
-        let ids: Vec<String> = broker_orders.iter().map(|order| order.broker_order_id.clone()).collect();
-        let orders: Vec<Uuid> = broker_orders.iter().filter_map(|order| order.order_id).collect();
-        let facts = self.story_facts(&ids, &orders).await?;
-        let events: Vec<Uuid> = facts.iter().map(|fact| fact.event_id).collect();
-        let log = self.story_log(&events, &orders).await?;
-        let suspects = self.story_suspects(&ids).await?;
-        Ok(Some(Story { broker_orders, facts, log, suspects }))
+        let mut call = self.call().await?;
+        call.limit().of(self.read_story(call.connection()?, key)).await
     }
 
     async fn parked(&self, after: i64, limit: i64, settled: bool) -> Result<Vec<ParkedRecord>, StoreError> {
-        self.list_parked(after, limit, settled).await
+        let mut call = self.call().await?;
+        call.limit().of(self.list_parked(call.connection()?, after, limit, settled)).await
     }
 
     async fn parked_frame(&self, id: i64) -> Result<Option<ParkedFrame>, StoreError> {
-        self.find_parked(id).await
+        let mut call = self.call().await?;
+        call.limit().of(self.find_parked(call.connection()?, id)).await
     }
 
     async fn settle_parked(
@@ -48,57 +42,83 @@ impl RecordStore for PgStore {
         event: &ReadEvent,
         now: OffsetDateTime,
     ) -> Result<Settled, StoreError> {
-        self.settle(id, raw, event, now).await
+        let mut call = self.call().await?;
+        call.limit().of(self.settle(call.connection()?, id, raw, event, now)).await
     }
 
     async fn parked_again(&self, id: i64, detail: &str) -> Result<(), StoreError> {
-        self.parked_in_vain(id, detail).await
+        let mut call = self.call().await?;
+        call.limit().of(self.parked_in_vain(call.connection()?, id, detail)).await
     }
 
-    async fn suspects(&self, after: i64, limit: i64) -> Result<Vec<SuspectRecord>, StoreError> {
-        sqlx::query_as!(
-            SuspectRecord,
-            r#"select id, reason, broker_order_id, event_id, known, seen, encode(raw_sha256, 'hex') as "raw_sha256!",
-                      seen_at
-               from suspects where broker = $1 and id > $2 order by id limit $3"#,
-            self.broker(),
-            after,
-            limit,
-        )
-        .fetch_all(&self.pool)
-        .await
-        .map_err(sorted)
+    async fn suspects(&self, after: i64, limit: i64, closed: bool) -> Result<Vec<SuspectRecord>, StoreError> {
+        let mut call = self.call().await?;
+        call.limit().of(self.list_suspects(call.connection()?, after, limit, closed)).await
     }
 
-    async fn unproven(&self, limit: i64) -> Result<Vec<UnprovenRecord>, StoreError> {
-        sqlx::query_as!(
-            UnprovenRecord,
-            "select id, stream, from_cursor, to_cursor, reason, found_at
-             from unproven_ranges where broker = $1 and covered_at is null order by id limit $2",
-            self.broker(),
-            limit,
-        )
-        .fetch_all(&self.pool)
-        .await
-        .map_err(sorted)
+    async fn close_suspect(&self, id: i64, closing: &Closing, now: OffsetDateTime) -> Result<Closed, StoreError> {
+        let mut call = self.call().await?;
+        call.limit().of(self.close(call.connection()?, id, closing, now)).await
+    }
+
+    async fn unproven(&self, after: i64, limit: i64, closed: bool) -> Result<Vec<UnprovenRecord>, StoreError> {
+        let mut call = self.call().await?;
+        call.limit().of(self.list_unproven(call.connection()?, after, limit, closed)).await
+    }
+
+    async fn close_unproven(
+        &self,
+        id: i64,
+        seen: (&str, &str),
+        closing: &Closing,
+        now: OffsetDateTime,
+    ) -> Result<Closed, StoreError> {
+        let mut call = self.call().await?;
+        call.limit().of(self.close_range(call.connection()?, id, seen, closing, now)).await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        let mut call = self.call().await?;
+        let limit = call.limit();
+        let connection = call.connection()?;
+        limit.of(async { connection.ping().await.map_err(sorted) }).await
     }
 
     async fn open_counts(&self) -> Result<OpenCounts, StoreError> {
-        let row = sqlx::query!(
-            r#"select (select count(*) from parked where broker = $1 and settled_at is null) as "parked!",
-                      (select count(*) from suspects where broker = $1) as "suspects!",
-                      (select count(*) from unproven_ranges where broker = $1 and covered_at is null) as "unproven!""#,
-            self.broker(),
-        )
-        .fetch_one(&self.pool)
-        .await
-        .map_err(sorted)?;
-        Ok(OpenCounts { parked: row.parked, suspects: row.suspects, unproven: row.unproven })
+        let mut call = self.call().await?;
+        call.limit().of(self.count_open(call.connection()?)).await
     }
 }
 
 impl PgStore {
-    async fn story_orders(&self, key: &str) -> Result<Vec<BrokerOrderRecord>, StoreError> {
+    async fn count_open(&self, conn: &mut PgConnection) -> Result<OpenCounts, StoreError> {
+        let row = sqlx::query!(
+            r#"select (select count(*) from parked where broker = $1 and settled_at is null) as "parked!",
+                      (select count(*) from suspects where broker = $1 and closed_at is null) as "suspects!",
+                      (select count(*) from unproven_ranges where broker = $1 and closed_at is null) as "unproven!""#,
+            self.broker(),
+        )
+        .fetch_one(conn)
+        .await
+        .map_err(sorted)?;
+        Ok(OpenCounts { parked: row.parked, suspects: row.suspects, unproven: row.unproven })
+    }
+
+    async fn read_story(&self, conn: &mut PgConnection, key: &str) -> Result<Option<Story>, StoreError> {
+        let broker_orders = self.story_orders(conn, key).await?;
+        if broker_orders.is_empty() {
+            return Ok(None);
+        }
+        let ids: Vec<String> = broker_orders.iter().map(|order| order.broker_order_id.clone()).collect();
+        let orders: Vec<Uuid> = broker_orders.iter().filter_map(|order| order.order_id).collect();
+        let facts = self.story_facts(conn, &ids, &orders).await?;
+        let events: Vec<Uuid> = facts.iter().map(|fact| fact.event_id).collect();
+        let log = story_log(conn, &events, &orders).await?;
+        let suspects = self.suspects_of(conn, &ids, STORY_ROWS_MAX).await?;
+        Ok(Some(Story { broker_orders, facts, log, suspects }))
+    }
+
+    async fn story_orders(&self, conn: &mut PgConnection, key: &str) -> Result<Vec<BrokerOrderRecord>, StoreError> {
         sqlx::query_as!(
             BrokerOrderRecord,
             "select broker, broker_order_id, client_order_id, order_id, partition, first_seen_at
@@ -114,7 +134,7 @@ impl PgStore {
             &self.event_ids_of(key),
             STORY_ORDERS_MAX,
         )
-        .fetch_all(&self.pool)
+        .fetch_all(conn)
         .await
         .map_err(sorted)
     }
@@ -133,7 +153,12 @@ impl PgStore {
             .collect()
     }
 
-    async fn story_facts(&self, broker_orders: &[String], orders: &[Uuid]) -> Result<Vec<FactRecord>, StoreError> {
+    async fn story_facts(
+        &self,
+        conn: &mut PgConnection,
+        broker_orders: &[String],
+        orders: &[Uuid],
+    ) -> Result<Vec<FactRecord>, StoreError> {
         let rows = sqlx::query!(
             r#"select event_id, broker_order_id, kind, position, stored_at, encode(raw_sha256, 'hex') as "raw_sha256!", body
                from broker_events
@@ -144,7 +169,7 @@ impl PgStore {
             orders,
             STORY_ROWS_MAX,
         )
-        .fetch_all(&self.pool)
+        .fetch_all(conn)
         .await
         .map_err(sorted)?;
         Ok(rows
@@ -160,48 +185,33 @@ impl PgStore {
             })
             .collect())
     }
+}
 
-    async fn story_log(&self, events: &[Uuid], orders: &[Uuid]) -> Result<Vec<LogRecord>, StoreError> {
-        let rows = sqlx::query!(
-            "select partition, seq, event_id, type as kind, order_id, at, payload
-             from event_log where event_id = any($1) or order_id = any($2)
-             order by partition, seq limit $3",
-            events,
-            orders,
-            STORY_ROWS_MAX,
-        )
-        .fetch_all(&self.pool)
-        .await
-        .map_err(sorted)?;
-        rows.into_iter()
-            .map(|row| {
-                let payload = RawValue::from_string(row.payload)
-                    .map_err(|_| StoreError::Corrupt(format!("payload of event {}", row.event_id)))?;
-                Ok(LogRecord {
-                    partition: row.partition,
-                    seq: row.seq,
-                    event_id: row.event_id,
-                    kind: row.kind,
-                    order_id: row.order_id,
-                    at: row.at,
-                    payload,
-                })
+async fn story_log(conn: &mut PgConnection, events: &[Uuid], orders: &[Uuid]) -> Result<Vec<LogRecord>, StoreError> {
+    let rows = sqlx::query!(
+        "select partition, seq, event_id, type as kind, order_id, at, payload
+         from event_log where event_id = any($1) or order_id = any($2)
+         order by partition, seq limit $3",
+        events,
+        orders,
+        STORY_ROWS_MAX,
+    )
+    .fetch_all(conn)
+    .await
+    .map_err(sorted)?;
+    rows.into_iter()
+        .map(|row| {
+            let payload = RawValue::from_string(row.payload)
+                .map_err(|_| StoreError::Corrupt(format!("payload of event {}", row.event_id)))?;
+            Ok(LogRecord {
+                partition: row.partition,
+                seq: row.seq,
+                event_id: row.event_id,
+                kind: row.kind,
+                order_id: row.order_id,
+                at: row.at,
+                payload,
             })
-            .collect()
-    }
-
-    async fn story_suspects(&self, broker_orders: &[String]) -> Result<Vec<SuspectRecord>, StoreError> {
-        sqlx::query_as!(
-            SuspectRecord,
-            r#"select id, reason, broker_order_id, event_id, known, seen, encode(raw_sha256, 'hex') as "raw_sha256!",
-                      seen_at
-               from suspects where broker = $1 and broker_order_id = any($2) order by id limit $3"#,
-            self.broker(),
-            broker_orders,
-            STORY_ROWS_MAX,
-        )
-        .fetch_all(&self.pool)
-        .await
-        .map_err(sorted)
-    }
+        })
+        .collect()
 }

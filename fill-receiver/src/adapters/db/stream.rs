@@ -2,13 +2,18 @@
 
 use super::PgStore;
 use super::error::sorted;
-use crate::application::ports::{StoreError, StoredStream};
+use crate::application::ports::{AuditMove, StoreError, StoredStream};
 use crate::domain::cursor::{Cursor, CursorMove};
-use sqlx::PgConnection;
+use sqlx::{Acquire, PgConnection};
 use time::OffsetDateTime;
 
 impl PgStore {
-    pub(super) async fn open(&self, first: Cursor, now: OffsetDateTime) -> Result<StoredStream, StoreError> {
+    pub(super) async fn open(
+        &self,
+        conn: &mut PgConnection,
+        first: Cursor,
+        now: OffsetDateTime,
+    ) -> Result<StoredStream, StoreError> {
         let scope = self.profile.execution_scope.as_str();
         sqlx::query!(
             "insert into streams (broker, stream, cursor, execution_scope, moved_at, alive_at)
@@ -20,22 +25,23 @@ impl PgStore {
             now,
             first.moment(),
         )
-        .execute(&self.pool)
+        .execute(&mut *conn)
         .await
         .map_err(sorted)?;
         let row = sqlx::query!(
-            "select cursor, execution_scope, alive_at from streams where broker = $1 and stream = $2",
+            "select cursor, execution_scope, alive_at, audited from streams where broker = $1 and stream = $2",
             self.broker(),
             self.stream,
         )
-        .fetch_one(&self.pool)
+        .fetch_one(conn)
         .await
         .map_err(sorted)?;
         if row.execution_scope != scope {
             return Err(StoreError::ScopeChanged { stored: row.execution_scope, configured: scope });
         }
-        let cursor = Cursor::parse(&row.cursor).map_err(|_| StoreError::Corrupt(format!("cursor {}", row.cursor)))?;
-        Ok(StoredStream { cursor, alive_at: row.alive_at })
+        let parse = |text: &str| Cursor::parse(text).map_err(|_| StoreError::Corrupt(format!("cursor {text}")));
+        let audited = row.audited.as_deref().map(parse).transpose()?;
+        Ok(StoredStream { cursor: parse(&row.cursor)?, alive_at: row.alive_at, audited })
     }
 
     /// Compare-and-set. First in the transaction, so that of two readers one waits here and then
@@ -77,7 +83,12 @@ impl PgStore {
         if held { Ok(()) } else { Err(StoreError::CursorLost) }
     }
 
-    pub(super) async fn alive(&self, cursor: Cursor, now: OffsetDateTime) -> Result<(), StoreError> {
+    pub(super) async fn alive(
+        &self,
+        conn: &mut PgConnection,
+        cursor: Cursor,
+        now: OffsetDateTime,
+    ) -> Result<(), StoreError> {
         sqlx::query!(
             "update streams set alive_at = greatest(alive_at, $4) where broker = $1 and stream = $2 and cursor = $3",
             self.broker(),
@@ -85,7 +96,7 @@ impl PgStore {
             cursor.to_string(),
             now,
         )
-        .execute(&self.pool)
+        .execute(conn)
         .await
         .map_err(sorted)?;
         Ok(())
@@ -93,31 +104,61 @@ impl PgStore {
 
     pub(super) async fn unproven_range(
         &self,
+        conn: &mut PgConnection,
         moved: CursorMove,
         range: (Cursor, Cursor),
         reason: &str,
         now: OffsetDateTime,
     ) -> Result<(), StoreError> {
-        let mut tx = self.pool.begin().await.map_err(sorted)?;
+        let mut tx = conn.begin().await.map_err(sorted)?;
+        self.lock_stream(&mut tx).await?;
         self.move_cursor(&mut tx, moved, now).await?;
+        self.note_unproven(&mut tx, range, reason, now).await?;
+        tx.commit().await.map_err(sorted)
+    }
+
+    async fn lock_stream(&self, conn: &mut PgConnection) -> Result<(), StoreError> {
         sqlx::query!(
-            "insert into unproven_ranges (broker, stream, from_cursor, to_cursor, reason, found_at)
-             values ($1, $2, $3, $4, $5, $6) on conflict (broker, stream, from_cursor) do nothing",
+            r#"select 1 as "one!" from streams where broker = $1 and stream = $2 for no key update"#,
             self.broker(),
             self.stream,
-            range.0.to_string(),
-            range.1.to_string(),
-            reason,
-            now,
+        )
+        .fetch_one(conn)
+        .await
+        .map_err(sorted)?;
+        Ok(())
+    }
+
+    /// Compare-and-set of how far the stream was read a second time, with what could not be.
+    pub(super) async fn move_audited(
+        &self,
+        conn: &mut PgConnection,
+        moved: AuditMove,
+        refused: Option<&str>,
+        now: OffsetDateTime,
+    ) -> Result<(), StoreError> {
+        let mut tx = conn.begin().await.map_err(sorted)?;
+        let done = sqlx::query!(
+            "update streams set audited = $4 where broker = $1 and stream = $2 and audited is not distinct from $3",
+            self.broker(),
+            self.stream,
+            moved.from.map(|from| from.to_string()),
+            moved.to.to_string(),
         )
         .execute(&mut *tx)
         .await
         .map_err(sorted)?;
+        if done.rows_affected() != 1 {
+            return Err(StoreError::CursorLost);
+        }
+        if let (Some(from), Some(reason)) = (moved.from, refused) {
+            self.note_unproven(&mut tx, (from, moved.to), reason, now).await?;
+        }
         tx.commit().await.map_err(sorted)
     }
 
     /// By the database's clock, so that copies on different machines agree.
-    pub(super) async fn lease(&self) -> Result<bool, StoreError> {
+    pub(super) async fn lease(&self, conn: &mut PgConnection) -> Result<bool, StoreError> {
         let row = sqlx::query!(
             "insert into stream_leases (broker, stream, holder, expires_at)
              values ($1, $2, $3, now() + $4::bigint * interval '1 millisecond')
@@ -129,20 +170,20 @@ impl PgStore {
             self.holder,
             self.lease_ms,
         )
-        .fetch_optional(&self.pool)
+        .fetch_optional(conn)
         .await
         .map_err(sorted)?;
         Ok(row.is_some())
     }
 
-    pub(super) async fn release(&self) -> Result<(), StoreError> {
+    pub(super) async fn release(&self, conn: &mut PgConnection) -> Result<(), StoreError> {
         sqlx::query!(
             "delete from stream_leases where broker = $1 and stream = $2 and holder = $3",
             self.broker(),
             self.stream,
             self.holder,
         )
-        .execute(&self.pool)
+        .execute(conn)
         .await
         .map_err(sorted)?;
         Ok(())

@@ -16,16 +16,17 @@ pub(super) struct Writer<'a, S> {
     idle_since: Instant,
     events: u64,
     inserted: u64,
+    advanced: bool,
 }
 
 impl<'a, S: EventStore> Writer<'a, S> {
     pub(super) fn new(context: &'a SessionContext<S>, position: Option<ReaderPosition>) -> Self {
-        Self { context, position, idle_since: Instant::now(), events: 0, inserted: 0 }
+        Self { context, position, idle_since: Instant::now(), events: 0, inserted: 0, advanced: false }
     }
 
     /// What it did.
     pub(super) const fn ended(&self, reason: StopReason) -> Ended {
-        Ended { reason, events: self.events, inserted: self.inserted }
+        Ended { reason, events: self.events, inserted: self.inserted, advanced: self.advanced }
     }
 
     /// Stores what comes until there is a reason not to.
@@ -41,7 +42,7 @@ impl<'a, S: EventStore> Writer<'a, S> {
                 if alive {
                     self.note_alive().await;
                 }
-            } else if let Err(reason) = self.store(batch, stop).await {
+            } else if let Err(reason) = self.store(batch).await {
                 return reason;
             }
             if let Some(reason) = stopped {
@@ -75,19 +76,19 @@ impl<'a, S: EventStore> Writer<'a, S> {
         batch
     }
 
-    async fn store(&mut self, batch: Batch, stop: &Stop) -> Result<(), StopReason> {
+    async fn store(&mut self, batch: Batch) -> Result<(), StopReason> {
         let count = batch.len();
         let positions: Vec<Cursor> = batch.positions().collect();
         let readings = batch.into_readings();
         metrics::histogram!("fill_receiver_batch_events").record(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
-        match self.commit(&readings, &positions, stop).await {
+        match self.commit(&readings, &positions).await {
             Err(StoreFailure::Refused(error)) => {
                 tracing::warn!(error = &*error as &dyn std::error::Error, events = count, "batch is stored one by one");
                 for reading in readings {
-                    self.store_alone(reading, stop).await?;
+                    self.store_alone(reading).await?;
                 }
                 // The positions of events that were stored already count too.
-                self.commit(&[], &positions, stop).await.map_err(StoreFailure::reason)?;
+                self.commit(&[], &positions).await.map_err(StoreFailure::reason)?;
             }
             Err(StoreFailure::Stop(reason)) => return Err(reason),
             Ok(()) => {}
@@ -103,10 +104,10 @@ impl<'a, S: EventStore> Writer<'a, S> {
     }
 
     /// One bad event must not hold up its neighbours: what the database refuses alone is parked.
-    async fn store_alone(&mut self, mut reading: Reading, stop: &Stop) -> Result<(), StopReason> {
+    async fn store_alone(&mut self, mut reading: Reading) -> Result<(), StopReason> {
         let positions: Vec<Cursor> = reading.position.into_iter().collect();
         for _ in 0..2 {
-            match self.commit(std::slice::from_ref(&reading), &positions, stop).await {
+            match self.commit(std::slice::from_ref(&reading), &positions).await {
                 Ok(()) => return Ok(()),
                 Err(StoreFailure::Stop(reason)) => return Err(reason),
                 Err(StoreFailure::Refused(error)) => {
@@ -118,39 +119,33 @@ impl<'a, S: EventStore> Writer<'a, S> {
         Err(StopReason::StoreFailed)
     }
 
-    /// One transaction, tried again for as long as it is worth keeping the connection.
-    async fn commit(&mut self, readings: &[Reading], positions: &[Cursor], stop: &Stop) -> Result<(), StoreFailure> {
-        let mut attempt = 0;
-        loop {
-            let now = self.context.clock.now();
-            let moved = self.plan(positions, now)?;
-            if readings.is_empty() && moved.is_none_or(CursorMove::is_still) {
-                return Ok(());
+    /// One transaction. An error that says nothing about the values ends the connection: the database
+    /// may have been set back, and what this connection passed over from memory may be gone. The next
+    /// connection begins before the cursor, with nothing remembered.
+    async fn commit(&mut self, readings: &[Reading], positions: &[Cursor]) -> Result<(), StoreFailure> {
+        let now = self.context.clock.now();
+        let moved = self.plan(positions, now)?;
+        if readings.is_empty() && moved.is_none_or(CursorMove::is_still) {
+            return Ok(());
+        }
+        let epoch = self.context.seen().epoch();
+        let started = Instant::now();
+        match self.context.store.store(readings, moved, now).await {
+            Ok(stored) => {
+                metrics::histogram!("fill_receiver_store_seconds").record(started.elapsed());
+                self.committed(epoch, readings, moved, stored);
+                Ok(())
             }
-            let started = Instant::now();
-            match self.context.store.store(readings, moved, now).await {
-                Ok(stored) => {
-                    metrics::histogram!("fill_receiver_store_seconds").record(started.elapsed());
-                    self.committed(readings, moved, stored);
-                    return Ok(());
-                }
-                Err(StoreError::CursorLost) => {
-                    self.position.iter_mut().for_each(ReaderPosition::stop);
-                    return Err(StoreFailure::Stop(StopReason::CursorLost));
-                }
-                Err(StoreError::Refused(error)) => return Err(StoreFailure::Refused(error)),
-                Err(error) => {
-                    metrics::counter!("fill_receiver_store_errors_total").increment(1);
-                    tracing::warn!(error = &error as &dyn std::error::Error, attempt, "events could not be stored");
-                }
+            Err(StoreError::CursorLost) => {
+                self.position.iter_mut().for_each(ReaderPosition::stop);
+                Err(StoreFailure::Stop(StopReason::CursorLost))
             }
-            attempt += 1;
-            if attempt > self.context.limits.store_retries_max {
-                return Err(StoreFailure::Stop(StopReason::StoreFailed));
-            }
-            tokio::select! {
-                () = stop.stopped() => return Err(StoreFailure::Stop(stop.reason().unwrap_or(StopReason::Shutdown))),
-                () = tokio::time::sleep(Duration::from_millis(self.context.limits.store_retry_delay_ms)) => {}
+            Err(StoreError::Refused(error)) => Err(StoreFailure::Refused(error)),
+            Err(error) => {
+                self.context.forget();
+                metrics::counter!("fill_receiver_store_errors_total").increment(1);
+                tracing::warn!(error = &error as &dyn std::error::Error, "events could not be stored");
+                Err(StoreFailure::Stop(StopReason::StoreFailed))
             }
         }
     }
@@ -161,17 +156,13 @@ impl<'a, S: EventStore> Writer<'a, S> {
         planned.map(Some).map_err(|_stopped| StoreFailure::Stop(StopReason::CursorLost))
     }
 
-    fn committed(&mut self, readings: &[Reading], moved: Option<CursorMove>, stored: Stored) {
+    fn committed(&mut self, epoch: u64, readings: &[Reading], moved: Option<CursorMove>, stored: Stored) {
         if let (Some(position), Some(moved)) = (&mut self.position, moved) {
             position.committed(moved);
+            self.advanced |= !moved.is_still();
             self.context.status.cursor(moved.to);
         }
-        {
-            let mut seen = self.context.seen();
-            for reading in readings {
-                seen.insert(reading.raw.sha256(), reading.position);
-            }
-        }
+        self.context.remember(epoch, readings);
         self.inserted += stored.inserted;
         crate::application::receiver::count(&stored);
         // Only now: what is passed on is what a crash cannot take back.
