@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help stack start stop status demo test drill drill-kill drill-redis drill-overspend drill-duplicate drill-hangup bench sdk-check prepare servers build
+.PHONY: help stack start stop status demo test drill drill-kill drill-redis drill-overspend drill-duplicate drill-hangup bench sdk-check lock-proof prepare servers build
 
 # PROFILE=release runs optimised binaries.
 PROFILE ?= dev
@@ -51,6 +51,9 @@ demo: servers build ## Orders of several accounts, each engine process killed on
 
 test: ## Formatting, lints, all tests, query data, docs, dependencies.
 	@scripts/test.sh
+
+lock-proof: servers ## Proves that the tests of the account lock can fail: they must, without the version check. Some minutes, once.
+	@scripts/lock-proof.sh
 
 drill-kill: servers build ## Kills PROCESS (or all) TIMES times under load and compares with the broker. REDIS=1 stops Redis for 30 s too.
 	@$(RUN) $(BIN)/drill kill --process $(PROCESS) --times $(TIMES) --seed $(SEED) $(if $(REDIS),--redis)

@@ -135,9 +135,10 @@ pub struct WorkerSettings {
     pub tick_ms: u64,
     pub busy_pause_ms: u64,
     pub losses_max: u32,
-    pub busy_max: u32,
+    pub busy_wait_max_ms: u64,
     pub tries_max: u32,
     pub retry_pause_ms: u64,
+    pub retry_max_ms: u64,
 }
 
 /// The market.
@@ -291,6 +292,10 @@ impl Settings {
         require(worker.tick_ms > 0 && worker.busy_pause_ms > 0, "worker.tick_ms and busy_pause_ms must be above zero")?;
         require(worker.tries_max > 0 && worker.retry_pause_ms > 0, "worker.tries_max must be above zero")?;
         require(
+            worker.busy_wait_max_ms < self.lock.lease_ms,
+            "worker.busy_wait_max_ms must be below lock.lease_ms: a dead holder's lock ends then anyway",
+        )?;
+        require(
             self.database.connections_max >= 4,
             "database.connections_max must be at least 4: feed, consumers and reads share them",
         )?;
@@ -350,9 +355,10 @@ impl Settings {
             charges: self.charges(),
             reference_age_max: time::Duration::try_from(age_max).unwrap_or(time::Duration::MAX),
             losses_max: self.worker.losses_max,
-            busy_max: self.worker.busy_max,
+            busy_wait_max: Duration::from_millis(self.worker.busy_wait_max_ms),
             tries_max: self.worker.tries_max,
             retry_pause: Duration::from_millis(self.worker.retry_pause_ms),
+            retry_max: Duration::from_millis(self.worker.retry_max_ms),
         }
     }
 
@@ -398,6 +404,7 @@ mod tests {
         for (change, name) in [
             ("lease_ms = 6000 -> lease_ms = 4000", "lock.lease_ms"),
             ("shards = 4 -> shards = 17", "worker.shards"),
+            ("busy_wait_max_ms = 500 -> busy_wait_max_ms = 6000", "worker.busy_wait_max_ms"),
             ("connections_max = 16 -> connections_max = 3", "database.connections_max"),
             ("queue_len_max = 2048 -> queue_len_max = 1", "worker.queue_len_max"),
             ("age_max_ms = 60000 -> age_max_ms = 1000", "reference.age_max_ms"),

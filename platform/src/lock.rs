@@ -89,6 +89,8 @@ pub struct ReleaseReport {
     pub released: u64,
     /// Not ours any more: the lease had ended while it was held.
     pub expired_while_held: u64,
+    /// Of these, the ones that another holds by now: the release was refused, theirs stays.
+    pub refused: u64,
     /// No answer; the background task goes on trying, and the lease ends anyway.
     pub failed: u64,
 }
@@ -100,7 +102,9 @@ struct Counts {
     unavailable: AtomicU64,
     released: AtomicU64,
     expired_while_held: AtomicU64,
+    release_refused: AtomicU64,
     release_failed: AtomicU64,
+    partial_released: AtomicU64,
 }
 
 /// The locks at one moment, for health. Counts since the start.
@@ -118,8 +122,12 @@ pub struct LockHealth {
     pub released: u64,
     /// Locks whose lease ended while they were held.
     pub expired_while_held: u64,
+    /// Of these, the ones that another held by then: its lock was left alone.
+    pub release_refused: u64,
     /// Releases without an answer.
     pub release_failed: u64,
+    /// Locks that were taken by a call which failed half-way, and were given back afterwards.
+    pub partial_acquire_released: u64,
 }
 
 struct Shared {
@@ -166,6 +174,7 @@ impl Shared {
     fn count_release(&self, report: ReleaseReport) {
         self.count("account_lock_released_total", &self.counts.released, report.released);
         self.count("account_lock_expired_while_held_total", &self.counts.expired_while_held, report.expired_while_held);
+        self.count("account_lock_release_refused_total", &self.counts.release_refused, report.refused);
         self.count("account_lock_release_failed_total", &self.counts.release_failed, report.failed);
     }
 }
@@ -265,6 +274,10 @@ impl AccountLocks {
                     match outcome {
                         Released::Deleted => report.released += 1,
                         Released::Gone => report.expired_while_held += 1,
+                        Released::Refused => {
+                            report.expired_while_held += 1;
+                            report.refused += 1;
+                        }
                         Released::Failed => {
                             report.failed += 1;
                             continue;
@@ -296,7 +309,9 @@ impl AccountLocks {
             unavailable: read(&counts.unavailable),
             released: read(&counts.released),
             expired_while_held: read(&counts.expired_while_held),
+            release_refused: read(&counts.release_refused),
             release_failed: read(&counts.release_failed),
+            partial_acquire_released: read(&counts.partial_released),
         }
     }
 

@@ -4,6 +4,8 @@ mod actions;
 mod admin;
 mod audit;
 mod errors;
+#[cfg(oor_without_version_check)]
+mod mutant;
 mod operations;
 mod operators;
 mod order_list;

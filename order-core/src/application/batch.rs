@@ -17,6 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use time::OffsetDateTime;
+use tokio::time::Instant;
 
 /// How a worker decides commands.
 #[derive(Debug, Clone, Copy)]
@@ -27,12 +28,16 @@ pub struct BatchPolicy {
     pub reference_age_max: time::Duration,
     /// After so many lost versions a command runs under the row lock alone.
     pub losses_max: u32,
-    /// After so many busy answers a command goes on without the account lock.
-    pub busy_max: u32,
+    /// How long a command waits for a busy account lock; then it goes on without, since its holder
+    /// may be dead and the version check guards.
+    pub busy_wait_max: Duration,
     /// How often a step that may be repeated is tried before the caller is told.
     pub tries_max: u32,
     /// Pause between such tries.
     pub retry_pause: Duration,
+    /// No further try begins so long after the first failure, however many are left: a database that
+    /// hangs makes each of them long.
+    pub retry_max: Duration,
 }
 
 /// What a batch leaves to do.
@@ -76,10 +81,12 @@ impl<S: Store, L: Locks, R: Reference> BatchRunner<S, L, R> {
             let account = item.command.account_id();
             if item.lost >= self.policy.losses_max {
                 rest.alone.entry(account).or_default().push(item);
-            } else if busy.contains(&account) && item.busy < self.policy.busy_max {
-                item.busy += 1;
+            } else if busy.contains(&account) && !item.is_past_busy(self.policy.busy_wait_max) {
                 rest.again.push(item);
             } else {
+                if busy.contains(&account) {
+                    went_on_without("busy", 1);
+                }
                 together.push(item);
             }
         }
@@ -93,6 +100,7 @@ impl<S: Store, L: Locks, R: Reference> BatchRunner<S, L, R> {
     async fn lock(&self, accounts: &[AccountId]) -> (Vec<L::Held>, BTreeSet<AccountId>) {
         let mut held = Vec::new();
         let mut busy = BTreeSet::new();
+        let mut unavailable = 0;
         for (account, answer) in accounts.iter().zip(self.locks.acquire(accounts).await) {
             match answer {
                 LockAnswer::Acquired(lock) => held.push(lock),
@@ -100,9 +108,10 @@ impl<S: Store, L: Locks, R: Reference> BatchRunner<S, L, R> {
                     busy.insert(*account);
                 }
                 // The version check behind the lock is the guard; go on without.
-                LockAnswer::Unavailable => {}
+                LockAnswer::Unavailable => unavailable += 1,
             }
         }
+        went_on_without("unavailable", unavailable);
         (held, busy)
     }
 
@@ -146,7 +155,7 @@ impl<S: Store, L: Locks, R: Reference> BatchRunner<S, L, R> {
         tracing::warn!(%error, commands = items.len(), "a batch failed before anything was written");
         for mut item in items {
             item.failed += 1;
-            if item.failed > self.policy.tries_max {
+            if item.failed > self.policy.tries_max || item.is_past_retry(self.policy.retry_max) {
                 item.give_up();
             } else {
                 rest.again.push(item);
@@ -255,7 +264,11 @@ impl<S: Store, L: Locks, R: Reference> BatchRunner<S, L, R> {
     /// Every command decides the same when it is decided again, so this also settles what an
     /// unconfirmed commit did: under the lock no earlier transaction of the account is alive.
     pub async fn alone(&self, mut items: Vec<Item>, clock: &(impl Fn() -> OffsetDateTime + Sync)) {
-        for _ in 0..self.policy.tries_max.max(1) {
+        let began = Instant::now();
+        for tried in 0..self.policy.tries_max.max(1) {
+            if tried > 0 && began.elapsed() >= self.policy.retry_max {
+                break;
+            }
             match self.alone_once(&items, clock()).await {
                 Ok(answers) => {
                     for (item, answer) in items.into_iter().zip(answers) {
@@ -335,6 +348,13 @@ impl<S: Store, L: Locks, R: Reference> BatchRunner<S, L, R> {
         let plans = books.close();
         tx.write(&plans, now).await?;
         Ok((answers, plans))
+    }
+}
+
+/// Counts accounts, or commands of a busy account, that only the version check guards.
+fn went_on_without(reason: &'static str, count: u64) {
+    if count > 0 {
+        metrics::counter!("account_lock_went_on_without_total", "reason" => reason).increment(count);
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 const QUEUED: u8 = 0;
 const CLAIMED: u8 = 1;
@@ -84,8 +85,10 @@ pub struct Item {
     pub command: Command,
     /// How often it lost its version.
     pub lost: u32,
-    /// How often the lock was busy.
-    pub busy: u32,
+    /// Since when the account lock has been busy.
+    busy_since: Option<Instant>,
+    /// When its batch failed for the first time.
+    failed_since: Option<Instant>,
     /// How often its batch failed before anything was written.
     pub failed: u32,
     /// Whether a commit with it was sent and not confirmed. Then it is never "not taken".
@@ -96,13 +99,23 @@ pub struct Item {
 
 impl Item {
     const fn new(command: Command, state: Arc<AtomicU8>, reply: Option<oneshot::Sender<Answer>>) -> Self {
-        Self { command, lost: 0, busy: 0, failed: 0, maybe_committed: false, state, reply }
+        Self { command, lost: 0, failed: 0, maybe_committed: false, busy_since: None, failed_since: None, state, reply }
     }
 
     /// A command of our own that nobody waits for.
     #[must_use]
     pub fn internal(command: Command) -> Self {
         Self::new(command, Arc::new(AtomicU8::new(QUEUED)), None)
+    }
+
+    /// Notes that the account lock is busy, and answers whether it has been for that long.
+    pub fn is_past_busy(&mut self, limit: Duration) -> bool {
+        self.busy_since.get_or_insert_with(Instant::now).elapsed() >= limit
+    }
+
+    /// Notes a failure, and answers whether the first one is that long ago.
+    pub fn is_past_retry(&mut self, limit: Duration) -> bool {
+        self.failed_since.get_or_insert_with(Instant::now).elapsed() >= limit
     }
 
     /// Takes it for the worker; false when the caller has given it up.

@@ -1,12 +1,11 @@
 //! What a customer's commands may do to an account, alone and against each other.
 
 use crate::world::{Flow, NoLocks, World, command, limit, movement, place, start, system_clock};
+use crate::wrap::{forward, forward_common};
 use contracts::calendar::MarketHours;
 use contracts::{AccountId, OrderId, Partition, Side};
 use order_core::application::command::{CommandError, Commands};
-use order_core::application::store::{
-    Deferred, LockMode, LogPosition, Plan, Snapshot, Store, StoreError, Transaction, Wants,
-};
+use order_core::application::store::{LockMode, Plan, Snapshot, Store, StoreError, Transaction, Wants};
 use order_core::domain::refusal::Refusal;
 use order_core::domain::status::Status;
 use platform::testing::eventually;
@@ -254,32 +253,11 @@ impl<S: Store> Store for Flaky<S> {
     }
 }
 
-macro_rules! forward {
-    ($($name:ident($($arg:ident: $type:ty),*) -> $out:ty;)+) => {
-        $(async fn $name(&mut self, $($arg: $type),*) -> Result<$out, StoreError> {
-            self.inner.$name($($arg),*).await
-        })+
-    };
-}
-
-type BrokerKeyed = BTreeMap<(contracts::BrokerId, contracts::BrokerOrderId), OrderId>;
-
 impl<T: Transaction> Transaction for FlakyTx<T> {
+    forward_common! {}
     forward! {
-        claim(producer: contracts::event::Producer, partition: contracts::Partition, at: LogPosition) -> bool;
         winners(versions: &BTreeMap<AccountId, i64>) -> BTreeSet<AccountId>;
-        lock(accounts: &BTreeSet<AccountId>, mode: LockMode) -> BTreeSet<AccountId>;
-        owners(orders: &BTreeSet<OrderId>) -> BTreeMap<OrderId, (AccountId, contracts::Symbol)>;
-        with_deferred(accounts: &BTreeSet<AccountId>) -> BTreeSet<AccountId>;
-        load(wants: &Wants) -> Snapshot;
-        bind_broker_orders(orders: &BTreeMap<(contracts::BrokerId, contracts::BrokerOrderId), Option<OrderId>>) -> BrokerKeyed;
-        keep_orphans(orphans: &[(contracts::BrokerId, contracts::BrokerOrderId, contracts::event::Envelope)], now: OffsetDateTime) -> ();
-        take_orphans(orders: &BTreeSet<(contracts::BrokerId, contracts::BrokerOrderId)>) -> Vec<contracts::event::Envelope>;
         write(plans: &[Plan], now: OffsetDateTime) -> ();
-        defer(events: &[Deferred], now: OffsetDateTime) -> ();
-        take_deferred(partitions: &[contracts::Partition], limit: i64) -> Vec<contracts::event::Envelope>;
-        clear_deferred(events: &[(contracts::event::Producer, contracts::Partition, i64)]) -> ();
-        advance(producer: contracts::event::Producer, partition: contracts::Partition, from: LogPosition, to: LogPosition) -> ();
     }
     async fn rollback(self) {
         self.inner.rollback().await;

@@ -5,5 +5,7 @@
 mod api;
 mod commands;
 mod facts;
+mod lock;
 mod operators;
 mod world;
+mod wrap;

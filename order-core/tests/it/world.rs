@@ -143,9 +143,10 @@ pub(crate) fn start<S: Store, L: Locks + Clone>(store: S, locks: L, hours: Marke
                 charges: charges(),
                 reference_age_max: time::Duration::seconds(60),
                 losses_max: 2,
-                busy_max: 3,
+                busy_wait_max: Duration::from_millis(20),
                 tries_max: 20,
                 retry_pause: Duration::from_millis(20),
+                retry_max: Duration::from_secs(60),
             },
         };
         let facts = FactApplier { store: Arc::clone(&store), charges: charges() };

@@ -22,6 +22,8 @@ pub(super) struct Leftover {
     /// Whether a SET or a release of it was never answered. The server may still run the SET after
     /// our first delete, since that goes over another connection: so one "gone" proves nothing yet.
     in_doubt: bool,
+    /// Whether its SET belongs to a call that was told "unavailable".
+    of_failed_acquire: bool,
     /// Whether it was looked for and not found already.
     gone_once: bool,
     not_before: Option<Instant>,
@@ -30,11 +32,20 @@ pub(super) struct Leftover {
 
 impl Leftover {
     pub(super) const fn in_doubt(account: AccountId, token: Token) -> Self {
-        Self { account, token, in_doubt: true, gone_once: false, not_before: None, give_up_at: None }
+        Self {
+            account,
+            token,
+            in_doubt: true,
+            of_failed_acquire: true,
+            gone_once: false,
+            not_before: None,
+            give_up_at: None,
+        }
     }
 
     pub(super) fn certain(mut self) -> Self {
         self.in_doubt = false;
+        self.of_failed_acquire = false;
         self
     }
 
@@ -159,19 +170,28 @@ async fn release_due(shared: &Shared, pending: &mut Vec<Leftover>) {
 
 fn settle(shared: &Shared, pending: &mut Vec<Leftover>, batch: &[Leftover], outcomes: &[Released]) {
     let mut report = ReleaseReport::default();
+    let mut partial = 0;
     for (leftover, outcome) in batch.iter().zip(outcomes) {
         match outcome {
-            Released::Deleted => report.released += 1,
-            Released::Gone if leftover.in_doubt && !leftover.gone_once => {
+            Released::Deleted => {
+                report.released += 1;
+                partial += u64::from(leftover.of_failed_acquire);
+            }
+            Released::Gone | Released::Refused if leftover.in_doubt && !leftover.gone_once => {
                 postpone(pending, &[Leftover { gone_once: true, ..leftover.clone() }]);
             }
             // Never taken after all, or given back by the release that was not answered.
-            Released::Gone if leftover.in_doubt => {}
+            Released::Gone | Released::Refused if leftover.in_doubt => {}
+            Released::Refused => {
+                report.expired_while_held += 1;
+                report.refused += 1;
+            }
             Released::Gone => report.expired_while_held += 1,
             Released::Failed => postpone(pending, std::slice::from_ref(leftover)),
         }
     }
     shared.count_release(report);
+    shared.count("account_lock_partial_acquire_released_total", &shared.counts.partial_released, partial);
 }
 
 fn postpone(pending: &mut Vec<Leftover>, batch: &[Leftover]) {

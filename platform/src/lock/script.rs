@@ -6,7 +6,8 @@ use crate::link::{Link, LinkError};
 use redis::{ErrorKind, Pipeline, RedisError, Script, ServerErrorKind, Value};
 use std::sync::LazyLock;
 
-const CODE: &str = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) else return 0 end";
+const CODE: &str = "local held = redis.call('get', KEYS[1]) \
+    if held == ARGV[1] then return redis.call('del', KEYS[1]) elseif held then return 2 else return 0 end";
 
 static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(CODE));
 
@@ -15,8 +16,10 @@ static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(CODE));
 pub(super) enum Released {
     /// It held our token, and is gone.
     Deleted,
-    /// It did not hold our token: expired, maybe another's by now.
+    /// Nobody holds it: expired.
     Gone,
+    /// It holds another's token, and was left alone: ours expired, and another took it.
+    Refused,
     /// The server refused the command.
     Failed,
 }
@@ -55,6 +58,7 @@ fn invoke(pipeline: &mut Pipeline, command: &str, script: &str, lock: &Leftover)
 fn sort(answer: &Result<Value, RedisError>) -> Released {
     match answer {
         Ok(Value::Int(1)) => Released::Deleted,
+        Ok(Value::Int(2)) => Released::Refused,
         Ok(Value::Int(_)) => Released::Gone,
         Ok(_) | Err(_) => Released::Failed,
     }

@@ -124,11 +124,44 @@ async fn a_lock_that_expired_while_held_is_counted_and_anothers_is_left_alone() 
     }
     assert!(ours[0].is_expired());
     let report = short.release_many(ours).await;
-    assert_eq!(report, ReleaseReport { expired_while_held: 1, ..ReleaseReport::default() });
-    assert_eq!(short.health().expired_while_held, 1);
+    assert_eq!(report, ReleaseReport { expired_while_held: 1, refused: 1, ..ReleaseReport::default() });
+    assert_eq!((short.health().expired_while_held, short.health().release_refused), (1, 1));
     let mut connection = look_into(&redis.config()).await;
     assert!(connection.exists::<_, bool>(keys::account_lock(account(1))).await.unwrap(), "theirs stays");
     assert_eq!(other.release_many(theirs).await.released, 1);
+}
+
+#[tokio::test]
+async fn a_lock_whose_lease_ended_and_that_nobody_took_is_expired_and_not_refused() {
+    let redis = TestRedis::start();
+    let short = AccountLocks::new(&redis.config(), LockConfig { lease_ms: 1, ..config() }).unwrap();
+    let ours = held(short.acquire_many(&[account(1)]).await);
+    let connection = look_into(&redis.config()).await;
+    let gone = eventually(PATIENCE, || {
+        let mut connection = connection.clone();
+        async move { !connection.exists::<_, bool>(keys::account_lock(account(1))).await.unwrap() }
+    });
+    assert!(gone.await);
+    let report = short.release_many(ours).await;
+    assert_eq!(report, ReleaseReport { expired_while_held: 1, ..ReleaseReport::default() });
+}
+
+#[tokio::test]
+async fn a_lock_from_before_redis_was_emptied_is_not_released_from_its_new_holder() {
+    let mut redis = TestRedis::start();
+    let (ours, theirs) = (locks(&redis), locks(&redis));
+    let old = held(ours.acquire_many(&[account(1)]).await);
+    redis.start_again();
+    let mut new = Vec::new();
+    while new.is_empty() {
+        new = held(theirs.acquire_many(&[account(1)]).await);
+    }
+    assert!(breaker_is(&ours, BreakerState::Closed).await);
+    // Its connection may have to be made anew; the background goes on then.
+    let report = ours.release_many(old).await;
+    assert_eq!(report.released, 0, "{report:?}");
+    assert_eq!(words(&locks(&redis).acquire_many(&[account(1)]).await), ["busy"], "theirs stays");
+    assert_eq!(theirs.release_many(new).await.released, 1);
 }
 
 #[tokio::test]
@@ -181,6 +214,11 @@ async fn an_acquire_that_failed_half_way_releases_every_token_it_tried() {
     let ours = AccountLocks::new(&half, config()).unwrap();
     assert_eq!(words(&ours.acquire_many(&[account(1), account(2)]).await), ["unavailable", "unavailable"]);
     assert!(becomes_free(&locks(&redis), account(1)).await);
+    assert!(
+        eventually(PATIENCE, || async { ours.health().partial_acquire_released == 1 }).await,
+        "{:?}",
+        ours.health()
+    );
 }
 
 #[tokio::test]

@@ -22,6 +22,7 @@ impl Audit for PgStore {
         sqlx::query!("set local statement_timeout = '60s'").execute(&mut *tx).await.map_err(failed)?;
         let mut found = Vec::new();
         found.extend(list("balance_is_journal_sum", balances(&mut tx).await?));
+        found.extend(list("journal_replay_never_overspends", replay(&mut tx).await?));
         found.extend(list("held_is_what_orders_hold", holds(&mut tx).await?));
         found.extend(list("order_executed_is_ledger_sum", executed(&mut tx).await?));
         found.extend(list("doubt_ends_by_evidence", doubts(&mut tx).await?));
@@ -61,6 +62,34 @@ async fn balances(conn: &mut PgConnection) -> Result<Vec<String>, QueryError> {
         select format('%s %s %s: stored %s, journal %s', account_id, asset, ledger, stored.amount, summed.amount) as "detail!"
         from summed full join stored using (account_id, asset, ledger)
         where coalesce(summed.amount, 0) <> coalesce(stored.amount, 0)
+        limit 100
+        "#
+    )
+    .fetch_all(conn)
+    .await
+    .map_err(failed)
+}
+
+/// Read again line by line, nothing available and nothing held was ever below zero: at no moment did
+/// executions and open holds come to more than what was paid in (a shortfall is a ledger of its own).
+/// Lines of one cause take effect together.
+async fn replay(conn: &mut PgConnection) -> Result<Vec<String>, QueryError> {
+    sqlx::query_scalar!(
+        r#"
+        with moved as (
+            select id, account_id, asset, credit as ledger, amount, cause, cause_id from journal_lines
+            union all
+            select id, account_id, asset, debit, -amount, cause, cause_id from journal_lines
+        ),
+        steps as (
+            select account_id, asset, ledger, cause, cause_id, max(id) as id, sum(amount) as amount
+            from moved where ledger in ('available', 'held') group by 1, 2, 3, 4, 5
+        ),
+        running as (
+            select *, sum(amount) over (partition by account_id, asset, ledger order by id) as balance from steps
+        )
+        select format('%s %s %s: %s after %s %s', account_id, asset, ledger, balance, cause, cause_id) as "detail!"
+        from running where balance < 0
         limit 100
         "#
     )

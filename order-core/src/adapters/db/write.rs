@@ -40,6 +40,8 @@ async fn accounts(conn: &mut PgConnection, plans: &[Plan]) -> Result<(), StoreEr
     let available: Vec<Decimal> = plans.iter().map(|plan| plan.account.cash.available).collect();
     let held: Vec<Decimal> = plans.iter().map(|plan| plan.account.cash.held).collect();
     let shortfall: Vec<Decimal> = plans.iter().map(|plan| plan.account.cash.shortfall).collect();
+    #[cfg(oor_without_version_check)]
+    let versions = super::mutant::versions_now(conn, &ids).await?;
     let done = sqlx::query!(
         "update accounts a
          set version = a.version + 1, cash_available = w.available, cash_held = w.held, cash_shortfall = w.shortfall

@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# Proves that the tests of the account lock can fail: builds the order server without its version check, in a target
+# folder of its own, and demands that each test named here fails; then that each passes on the real one.
+# Needs TEST_DATABASE_URL, or starts a private server.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+if [ -z "${TEST_DATABASE_URL:-}" ]; then
+    SQLX_OFFLINE=true cargo build --locked --quiet -p simulator --bin stack || exit 1
+    exec "${CARGO_TARGET_DIR:-target}/debug/stack" servers --instance lock-proof -- "$0" "$@"
+fi
+export SQLX_OFFLINE=true RUST_BACKTRACE=0
+# Without databases named, or the macros would look at them.
+unset ORDER_CORE_DATABASE_URL BROKER_GATEWAY_DATABASE_URL FILL_RECEIVER_DATABASE_URL
+
+tests=(
+    lock::a_holder_paused_beyond_its_lease_spends_nothing_that_another_spent_meanwhile
+    lock::spenders_never_overspend_while_redis_is_stopped
+    lock::spenders_never_overspend_while_redis_hangs
+    lock::spenders_never_overspend_while_redis_is_restarted_empty
+    commands::twenty_spenders_of_one_balance_in_two_processes_without_locks_never_overspend
+)
+
+wrong=0
+echo "== building without the version check (target/mutant)"
+RUSTFLAGS="--cfg oor_without_version_check" CARGO_TARGET_DIR=target/mutant \
+    cargo test --locked --quiet -p order-core --test it --no-run || exit 1
+echo "== building the real one"
+cargo test --locked --quiet -p order-core --test it --no-run || exit 1
+
+run() { cargo test --locked --quiet -p order-core --test it -- --exact "$1" 2>&1; }
+
+for name in "${tests[@]}"; do
+    output=$(RUSTFLAGS="--cfg oor_without_version_check" CARGO_TARGET_DIR=target/mutant run "$name")
+    if ! grep -q "test result: FAILED. 0 passed; 1 failed" <<<"$output"; then
+        echo "WRONG   $name does not fail without the version check"
+        tail -n 5 <<<"$output"
+        wrong=1
+        continue
+    fi
+    output=$(run "$name")
+    if ! grep -q "test result: ok. 1 passed" <<<"$output"; then
+        echo "WRONG   $name does not pass with the version check"
+        tail -n 20 <<<"$output"
+        wrong=1
+        continue
+    fi
+    echo "proven  $name"
+done
+exit "$wrong"
