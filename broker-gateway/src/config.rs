@@ -10,28 +10,13 @@ pub use sections::{
 };
 
 use platform::bus::BusConfig;
-use platform::config::{ConfigError, DatabaseConfig, RedisConfig};
+use platform::config::{ConfigError, Configuration, DatabaseConfig, RedisConfig};
 use platform::consumer::ConsumerConfig;
 use platform::lease::LeaseConfig;
-use serde::Deserialize;
-use std::path::Path;
-
-const DEFAULT: &str = include_str!("../config.default.toml");
-const PREFIX: &str = "BROKER_GATEWAY__";
-
-/// Names that other processes share, and texts that must stay texts even if they look like numbers.
-const ALIASES: &[(&str, &str)] = &[
-    ("BROKER_GATEWAY_DATABASE_URL", "database.url"),
-    ("REDIS_URL", "redis.url"),
-    ("OPS_TOKEN", "tokens.ops"),
-    ("PEER_TOKEN", "tokens.peer"),
-    ("BROKER_GATEWAY__BROKER__KEY_ID", "broker.key_id"),
-    ("BROKER_GATEWAY__BROKER__SECRET_KEY", "broker.secret_key"),
-    ("BROKER_GATEWAY__BROKER__ACCOUNT_ID", "broker.account_id"),
-];
+use serde::{Deserialize, Serialize};
 
 /// Everything.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// Listener.
@@ -74,40 +59,50 @@ fn invalid(text: impl Into<String>) -> ConfigError {
     ConfigError::Invalid(text.into())
 }
 
-impl Settings {
-    /// Reads defaults, file and environment, and checks them.
-    ///
-    /// # Errors
-    /// [`ConfigError`] naming the field.
-    pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
-        let settings: Self = platform::config::load(DEFAULT, file, PREFIX, ALIASES)?;
-        settings.validate()?;
-        Ok(settings)
-    }
+impl Configuration for Settings {
+    const DEFAULTS: &'static str = include_str!("../config.default.toml");
+    const PREFIX: &'static str = "BROKER_GATEWAY__";
+    const ALIASES: &'static [(&'static str, &'static str)] = &[
+        ("BROKER_GATEWAY_DATABASE_URL", "database.url"),
+        ("REDIS_URL", "redis.url"),
+        ("OPS_TOKEN", "tokens.ops"),
+        ("PEER_TOKEN", "tokens.peer"),
+    ];
 
-    /// The compiled-in defaults alone.
-    ///
-    /// # Errors
-    /// [`ConfigError`] when they do not fit this program.
-    pub fn defaults() -> Result<Self, ConfigError> {
-        // No variable has this prefix.
-        platform::config::load(DEFAULT, None, "BROKER_GATEWAY_DEFAULTS_ONLY__", &[])
+    fn validate(&self) -> Result<(), ConfigError> {
+        self.validate()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use platform::config::Secret;
+
+    /// The defaults with what only an operator knows.
+    fn usable() -> Settings {
+        let mut settings = Settings::defaults().unwrap();
+        settings.database.url = Secret::new("postgres://h/d");
+        settings.redis.url = Secret::new("redis://h");
+        settings.broker.key_id = Secret::new("key");
+        settings.broker.secret_key = Secret::new("secret");
+        settings.broker.account_id = "account".to_owned();
+        settings
+    }
 
     #[test]
-    fn the_compiled_in_defaults_are_valid() {
-        Settings::defaults().unwrap().validate().unwrap();
+    fn the_defaults_are_valid_once_an_operator_named_servers_and_credentials() {
+        usable().validate().unwrap();
+        let error = Settings::defaults().unwrap().validate().unwrap_err().to_string();
+        for name in ["database.url", "redis.url", "broker.key_id", "broker.secret_key", "broker.account_id"] {
+            assert!(error.contains(name), "{error}");
+        }
     }
 
     #[test]
     fn contradictions_are_refused_by_name() {
         let refused = |change: fn(&mut Settings), field: &str| {
-            let mut settings = Settings::defaults().unwrap();
+            let mut settings = usable();
             change(&mut settings);
             let error = settings.validate().unwrap_err().to_string();
             assert!(error.contains(field), "{error}");
@@ -123,6 +118,40 @@ mod tests {
         refused(|s| s.shutdown.deadline_ms = 1, "shutdown.deadline_ms");
         refused(|s| s.broker.id = String::new(), "broker.id");
         refused(|s| s.intake.slices_max = s.database.connections_max, "intake.slices_max");
+        refused(|s| s.shutdown.deadline_ms = 8_000, "shutdown.deadline_ms must exceed retry.send_grace_ms");
+        refused(|s| s.retry.valid_for_minutes = 15, "retry.ladder_minutes must end before retry.valid_for_minutes");
+        refused(
+            |s| s.retry.send_grace_ms = 30 * 60_000,
+            "retry.valid_for_minutes must be longer than retry.send_grace_ms",
+        );
+        refused(
+            |s| s.lane.record_give_up_ms = 16_000,
+            "lane.record_give_up_ms must exceed database.acquire_timeout_ms",
+        );
+        refused(
+            |s| s.lane.rate_limited_pause_ms = 5_001,
+            "lane.rate_limited_pause_ms must not exceed lane.pause_max_ms",
+        );
+        refused(|s| s.lane.rate_per_s_max = 10_000_000, "lane.rate_per_s_max must be at most");
+        refused(|s| s.broker.base_url = "http://user:pw@h".to_owned(), "broker.base_url");
+        refused(|s| s.peers.receiver_url = String::new(), "peers.receiver_url");
+        refused(|s| s.consumer.silence_ms = 1_000, "consumer.silence_ms must exceed bus.heads_interval_ms");
+        refused(|s| s.redis.connect_timeout_ms = 0, "redis.connect_timeout_ms");
+        refused(|s| s.tokens.peer = Secret::new("a\nb"), "tokens.peer");
+        refused(|s| (s.tokens.peer, s.tokens.ops) = (Secret::new("a"), Secret::new("a")), "tokens.ops and tokens.peer");
+    }
+
+    #[test]
+    fn a_ladder_that_outlasts_the_window_of_the_broker_s_key_is_refused() {
+        let mut settings = usable();
+        settings.profile.key_enforcement = EnforcementWord::Window;
+        let steps: i64 = settings.retry.ladder_minutes.iter().sum::<i64>() * settings.retry.minute_ms;
+        settings.profile.key_window_ms =
+            steps + settings.profile.longest_flight_ms + settings.profile.clock_skew_max_ms;
+        let error = settings.validate().unwrap_err().to_string();
+        assert!(error.contains("retry.ladder_minutes") && error.contains("profile.key_window_ms"), "{error}");
+        settings.profile.key_window_ms += 1;
+        settings.validate().unwrap();
     }
 
     #[test]

@@ -4,9 +4,10 @@ use anyhow::Context;
 use broker_gateway::config::Settings;
 use broker_gateway::service::{Service, migrate};
 use platform::clock::{SystemClock, SystemIds};
+use platform::config::Configuration;
 use platform::process::{Arguments, Command};
 use platform::shutdown::Ended;
-use platform::{http, shutdown, telemetry, tls};
+use platform::{http, process, shutdown, telemetry, tls};
 use std::sync::Arc;
 
 const NAME: &str = "broker-gateway";
@@ -15,19 +16,19 @@ const ABOUT: &str = "Sends orders to a broker, each at most once, and tells what
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse_for(NAME, ABOUT, env!("CARGO_PKG_VERSION"));
-    let settings = Settings::load(arguments.config.as_deref()).context("configuration")?;
+    let loaded = Settings::load(arguments.config.as_deref()).context("configuration")?;
     match arguments.command_or_run() {
-        Command::CheckConfig => Ok(()),
+        Command::CheckConfig => process::print(&loaded.report()).context("standard output"),
         Command::Migrate => {
             let _metrics = telemetry::init(NAME)?;
-            migrate(&settings).await.context("migrate")
+            migrate(&loaded.settings).await.context("migrate")
         }
         Command::Run => {
             tls::install_crypto_provider();
             let metrics = telemetry::init(NAME)?;
             let end = shutdown::on_signal().context("signal handlers")?;
             let base = |health| http::ops_router(metrics, health);
-            let service = Service::start(settings, Arc::new(SystemClock), Arc::new(SystemIds), base, end)
+            let service = Service::start(loaded.settings, Arc::new(SystemClock), Arc::new(SystemIds), base, end)
                 .await
                 .context("start")?;
             tracing::info!(ops_addr = %service.ops_addr, "broker gateway runs");

@@ -14,32 +14,19 @@ use crate::domain::reading::BrokerProfile;
 use crate::domain::signature::{KeyRing, SigningKey, is_key_id};
 use contracts::BrokerId;
 use platform::bus::BusConfig;
-use platform::config::{ConfigError, DatabaseConfig, RedisConfig, Secret};
+use platform::config::{Checks, ConfigError, Configuration, DatabaseConfig, RedisConfig, Secret};
 use platform::http::ServerLimits;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::path::Path;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-const DEFAULT: &str = include_str!("../config.default.toml");
 /// Shortest secret of a push key, in bytes.
 const SECRET_LEN_MIN: usize = 16;
-const PREFIX: &str = "FILL_RECEIVER__";
-
-/// Names that other processes share, and texts that must stay texts even if they look like numbers.
-const ALIASES: &[(&str, &str)] = &[
-    ("FILL_RECEIVER_DATABASE_URL", "database.url"),
-    ("REDIS_URL", "redis.url"),
-    ("OPS_TOKEN", "tokens.ops"),
-    ("PEER_TOKEN", "tokens.peer"),
-    ("FILL_RECEIVER__BROKER__KEY_ID", "broker.key_id"),
-    ("FILL_RECEIVER__BROKER__SECRET_KEY", "broker.secret_key"),
-];
 
 /// Everything.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// Listener.
@@ -71,7 +58,7 @@ pub struct Settings {
 }
 
 /// Listener.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct HttpSettings {
     /// Operator's port.
@@ -79,7 +66,7 @@ pub struct HttpSettings {
 }
 
 /// Credentials of callers.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct TokenSettings {
     /// Operators.
@@ -89,7 +76,7 @@ pub struct TokenSettings {
 }
 
 /// The broker.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct BrokerSettings {
     /// Its name.
@@ -107,7 +94,7 @@ pub struct BrokerSettings {
 }
 
 /// The stream.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "explained in config.default.toml and at the structures they become")]
 pub struct StreamSettings {
@@ -131,7 +118,7 @@ pub struct StreamSettings {
 }
 
 /// The broker's pushes.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "explained in config.default.toml and at the structures they become")]
 pub struct PushSettings {
@@ -166,7 +153,7 @@ pub struct PushKeySettings {
 }
 
 /// Calls of the database.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct StoreSettings {
     /// Longest call.
@@ -174,7 +161,7 @@ pub struct StoreSettings {
 }
 
 /// Which copy reads.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct LeaseSettings {
     /// How long a lease lasts.
@@ -184,7 +171,7 @@ pub struct LeaseSettings {
 }
 
 /// Counting.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct WatchSettings {
     /// Time between two counts.
@@ -198,7 +185,7 @@ pub struct WatchSettings {
 }
 
 /// The end.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ShutdownSettings {
     /// Longest wait.
@@ -213,33 +200,28 @@ impl WatchSettings {
     }
 }
 
+impl Configuration for Settings {
+    const DEFAULTS: &'static str = include_str!("../config.default.toml");
+    const PREFIX: &'static str = "FILL_RECEIVER__";
+    const ALIASES: &'static [(&'static str, &'static str)] = &[
+        ("FILL_RECEIVER_DATABASE_URL", "database.url"),
+        ("REDIS_URL", "redis.url"),
+        ("OPS_TOKEN", "tokens.ops"),
+        ("PEER_TOKEN", "tokens.peer"),
+    ];
+
+    fn validate(&self) -> Result<(), ConfigError> {
+        self.validate()
+    }
+}
+
 impl Settings {
-    /// Reads defaults, file and environment, and checks them.
-    ///
-    /// # Errors
-    /// [`ConfigError`] naming the field.
-    pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
-        let settings: Self = platform::config::load(DEFAULT, file, PREFIX, ALIASES)?;
-        settings.validate()?;
-        Ok(settings)
-    }
-
-    /// The compiled-in defaults alone.
-    ///
-    /// # Errors
-    /// [`ConfigError`] when they do not fit this program.
-    pub fn defaults() -> Result<Self, ConfigError> {
-        // No variable has this prefix.
-        platform::config::load(DEFAULT, None, "FILL_RECEIVER_DEFAULTS_ONLY__", &[])
-    }
-
     /// Checks values against each other.
     ///
     /// # Errors
     /// [`ConfigError::Invalid`] naming the field.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        self.database.validate()?;
-        self.bus.validate()?;
+        self.validate_surroundings()?;
         self.profile()?;
         self.first_cursor(OffsetDateTime::UNIX_EPOCH)?;
         let takes_pushes = self.push_addr()?.is_some();
@@ -263,7 +245,6 @@ impl Settings {
                 self.store.call_timeout_ms > self.database.statement_timeout_ms,
                 "store.call_timeout_ms must exceed database.statement_timeout_ms",
             ),
-            (self.broker.base_url.starts_with("http"), "broker.base_url must be an http or https URL"),
             (stream.path.starts_with('/'), "stream.path must start with a slash"),
             (!stream.name.is_empty() && stream.name.len() <= 64, "stream.name must have 1 to 64 characters"),
             (
@@ -282,7 +263,7 @@ impl Settings {
                 "stream.reconnect_delay_initial_ms must not exceed stream.reconnect_delay_max_ms",
             ),
             (
-                self.lease.renewal_ms * 2 <= self.lease.duration_ms,
+                self.lease.renewal_ms.saturating_mul(2) <= self.lease.duration_ms,
                 "lease.duration_ms must be at least twice lease.renewal_ms",
             ),
             (self.lease.duration_ms <= 600_000, "lease.duration_ms must be at most ten minutes"),
@@ -290,11 +271,56 @@ impl Settings {
                 self.broker.replay_window_ms == 0 || self.broker.replay_window_ms > stream.overlap_ms,
                 "broker.replay_window_ms must exceed stream.overlap_ms",
             ),
+            (
+                self.audit.interval_ms <= self.audit.stretch_max_ms,
+                "audit.stretch_max_ms must not be below audit.interval_ms: audits would fall behind for ever",
+            ),
+            (
+                stream.batch_bytes_max >= stream.frame_bytes_max,
+                "stream.batch_bytes_max must be at least stream.frame_bytes_max",
+            ),
+            (
+                stream.queue_events_max >= stream.batch_events_max,
+                "stream.queue_events_max must be at least stream.batch_events_max",
+            ),
+            (
+                self.shutdown.deadline_ms > self.database.statement_timeout_ms + self.bus.drain_ms,
+                "shutdown.deadline_ms must exceed database.statement_timeout_ms + bus.drain_ms",
+            ),
+            (
+                self.database.connections_max >= 4,
+                "database.connections_max must be at least 4: the stream, its audit, the feed and operators share them",
+            ),
         ];
         match rules.into_iter().find(|(holds, _)| !holds) {
             Some((_, text)) => Err(ConfigError::Invalid(text.to_owned())),
             None => Ok(()),
         }
+    }
+
+    /// Servers, credentials and the chassis.
+    fn validate_surroundings(&self) -> Result<(), ConfigError> {
+        let mut checks = Checks::default();
+        let needed = [
+            ("database.url must be set (FILL_RECEIVER_DATABASE_URL)", self.database.url.expose()),
+            ("redis.url must be set (REDIS_URL)", self.redis.url.expose()),
+            ("broker.key_id must be set", &self.broker.key_id),
+            ("broker.secret_key must be set", self.broker.secret_key.expose()),
+        ];
+        for (text, value) in needed {
+            checks.require(!value.is_empty(), text);
+        }
+        checks.server_url("broker.base_url", &self.broker.base_url);
+        checks.all_of(self.tokens.ops.check_token("tokens.ops"));
+        checks.all_of(self.tokens.peer.check_token("tokens.peer"));
+        checks.require(
+            self.tokens.ops.expose().is_empty() || self.tokens.ops != self.tokens.peer,
+            "tokens.ops and tokens.peer must differ: another process is no operator",
+        );
+        checks.all_of(self.database.validate());
+        checks.all_of(self.redis.validate());
+        checks.all_of(self.bus.validate());
+        checks.finish()
     }
 
     fn positive_fields(&self) -> Vec<(&'static str, u64)> {
@@ -482,19 +508,29 @@ impl Settings {
 mod tests {
     use super::*;
 
-    fn defaults() -> Settings {
-        Settings::defaults().unwrap()
+    /// The defaults with what only an operator knows.
+    fn usable() -> Settings {
+        let mut settings = Settings::defaults().unwrap();
+        settings.database.url = Secret::new("postgres://h/d");
+        settings.redis.url = Secret::new("redis://h");
+        settings.broker.key_id = "key".to_owned();
+        settings.broker.secret_key = Secret::new("secret");
+        settings
     }
 
     #[test]
-    fn the_compiled_in_defaults_are_valid() {
-        defaults().validate().unwrap();
+    fn the_defaults_are_valid_once_an_operator_named_servers_and_credentials() {
+        usable().validate().unwrap();
+        let error = Settings::defaults().unwrap().validate().unwrap_err().to_string();
+        for name in ["database.url", "redis.url", "broker.key_id", "broker.secret_key"] {
+            assert!(error.contains(name), "{error}");
+        }
     }
 
     #[test]
     fn contradictions_are_refused_by_name() {
         let refused = |change: fn(&mut Settings), field: &str| {
-            let mut settings = defaults();
+            let mut settings = usable();
             change(&mut settings);
             let error = settings.validate().unwrap_err().to_string();
             assert!(error.contains(field), "{error}");
@@ -506,6 +542,19 @@ mod tests {
         refused(|s| s.broker.id = String::new(), "broker.id");
         refused(|s| s.stream.first_since = "yesterday".to_owned(), "first_since");
         refused(|s| s.broker.replay_window_ms = 1, "replay_window_ms");
+        refused(|s| s.lease.renewal_ms = u64::MAX, "lease.renewal_ms");
+        refused(
+            |s| s.audit.stretch_max_ms = s.audit.interval_ms - 1,
+            "audit.stretch_max_ms must not be below audit.interval_ms",
+        );
+        refused(|s| s.stream.batch_bytes_max = 1, "stream.batch_bytes_max must be at least stream.frame_bytes_max");
+        refused(|s| s.stream.queue_events_max = 1, "stream.queue_events_max must be at least stream.batch_events_max");
+        refused(|s| s.shutdown.deadline_ms = 11_000, "shutdown.deadline_ms must exceed database.statement_timeout_ms");
+        refused(|s| s.database.connections_max = 3, "database.connections_max");
+        refused(|s| s.broker.base_url = "h".to_owned(), "broker.base_url");
+        refused(|s| s.redis.response_timeout_ms = 0, "redis.response_timeout_ms");
+        refused(|s| s.tokens.ops = Secret::new(" "), "tokens.ops");
+        refused(|s| (s.tokens.peer, s.tokens.ops) = (Secret::new("a"), Secret::new("a")), "tokens.ops and tokens.peer");
         refused(|s| s.push.addr = "nowhere".to_owned(), "push.addr");
         refused(|s| s.push.addr = "127.0.0.1:0".to_owned(), "push.keys");
         refused(|s| s.push.nonce_retention_ms = s.push.window_ms, "nonce_retention_ms");
@@ -528,13 +577,13 @@ mod tests {
             (vec![key("a", secret, noon, noon)], "not_before must come before"),
             (vec![key("a", secret, "noon", "")], "RFC 3339"),
         ] {
-            let mut settings = defaults();
+            let mut settings = usable();
             settings.push.keys = keys;
             let error = settings.validate().unwrap_err().to_string();
             assert!(error.contains(reason) && !error.contains("secret)"), "{error}");
             assert!(!format!("{error} {settings:?}").contains("-secret"), "{error}");
         }
-        let mut settings = defaults();
+        let mut settings = usable();
         settings.push.keys = vec![key("a", secret, "", noon), key("b", secret, noon, "")];
         settings.validate().unwrap();
         assert_eq!(settings.push_keys().unwrap().len(), 2);

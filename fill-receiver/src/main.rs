@@ -4,9 +4,10 @@ use anyhow::Context;
 use fill_receiver::config::Settings;
 use fill_receiver::service::{Service, migrate};
 use platform::clock::{SystemClock, SystemIds};
+use platform::config::Configuration;
 use platform::process::{Arguments, Command};
 use platform::shutdown::Ended;
-use platform::{http, shutdown, telemetry, tls};
+use platform::{http, process, shutdown, telemetry, tls};
 use std::sync::Arc;
 
 const NAME: &str = "fill-receiver";
@@ -15,12 +16,12 @@ const ABOUT: &str = "Receives what brokers tell about orders, and never forgets 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse_for(NAME, ABOUT, env!("CARGO_PKG_VERSION"));
-    let settings = Settings::load(arguments.config.as_deref()).context("configuration")?;
+    let loaded = Settings::load(arguments.config.as_deref()).context("configuration")?;
     match arguments.command_or_run() {
-        Command::CheckConfig => Ok(()),
+        Command::CheckConfig => process::print(&loaded.report()).context("standard output"),
         Command::Migrate => {
             let _metrics = telemetry::init(NAME)?;
-            migrate(&settings).await.context("migrate")
+            migrate(&loaded.settings).await.context("migrate")
         }
         Command::Run => {
             tls::install_crypto_provider();
@@ -28,7 +29,7 @@ async fn main() -> anyhow::Result<()> {
             let end = shutdown::on_signal().context("signal handlers")?;
             let clock = Arc::new(SystemClock);
             let base = |health| http::ops_router(metrics, health);
-            let service = Service::start(settings, clock, &SystemIds, base, end).await.context("start")?;
+            let service = Service::start(loaded.settings, clock, &SystemIds, base, end).await.context("start")?;
             tracing::info!(ops_addr = %service.ops_addr, push_addr = ?service.push_addr, "fill receiver runs");
             match service.ended().await {
                 Ended::AsAsked => Ok(()),

@@ -10,7 +10,7 @@ use crate::domain::hold::Charges;
 use contracts::calendar::MarketHours;
 use contracts::partition::PARTITION_COUNT;
 use platform::bus::BusConfig;
-use platform::config::{ConfigError, DatabaseConfig, RedisConfig, Secret};
+use platform::config::{Checks, ConfigError, Configuration, DatabaseConfig, RedisConfig, Secret};
 use platform::consumer::ConsumerConfig;
 use platform::http::ServerLimits;
 use platform::lease::LeaseConfig;
@@ -18,28 +18,16 @@ use platform::lock::LockConfig;
 use platform::operators::{OperatorTokens, Operators};
 use platform::rate::Rate;
 use rate::Bps;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
-use std::path::Path;
 use std::time::Duration;
-
-const DEFAULT: &str = include_str!("../config.default.toml");
-const PREFIX: &str = "ORDER_SERVER__";
-
-/// Names that other processes share.
-const ALIASES: &[(&str, &str)] = &[
-    ("ORDER_CORE_DATABASE_URL", "database.url"),
-    ("REDIS_URL", "redis.url"),
-    ("OPS_TOKEN", "tokens.ops"),
-    ("PEER_TOKEN", "tokens.peer"),
-];
 
 /// Highest commission and collar: the whole price.
 const BPS_MAX: i64 = 10_000;
 
 /// Everything.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// Listeners.
@@ -77,7 +65,7 @@ pub struct Settings {
 }
 
 /// Listeners.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "explained in config.default.toml")]
 pub struct HttpSettings {
@@ -94,7 +82,7 @@ pub struct HttpSettings {
 }
 
 /// How often each client may ask.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "explained in config.default.toml")]
 pub struct LimitSettings {
@@ -105,7 +93,7 @@ pub struct LimitSettings {
 }
 
 /// Credentials of operators and processes.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "explained in config.default.toml")]
 pub struct TokenSettings {
@@ -124,7 +112,7 @@ impl TokenSettings {
 }
 
 /// The shard workers.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "explained in config.default.toml")]
 pub struct WorkerSettings {
@@ -142,7 +130,7 @@ pub struct WorkerSettings {
 }
 
 /// The market.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "explained in config.default.toml")]
 pub struct MarketSettings {
@@ -150,7 +138,7 @@ pub struct MarketSettings {
 }
 
 /// What we charge.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "explained in config.default.toml")]
 pub struct ChargeSettings {
@@ -159,7 +147,7 @@ pub struct ChargeSettings {
 }
 
 /// Assets and prices.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "explained in config.default.toml")]
 pub struct ReferenceSettings {
@@ -168,7 +156,7 @@ pub struct ReferenceSettings {
 }
 
 /// The other processes.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "explained in config.default.toml")]
 pub struct PeerSettings {
@@ -177,7 +165,7 @@ pub struct PeerSettings {
 }
 
 /// Looking after ourselves.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "explained in config.default.toml")]
 pub struct WatchSettings {
@@ -187,11 +175,26 @@ pub struct WatchSettings {
 }
 
 /// The end.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "explained in config.default.toml")]
 pub struct ShutdownSettings {
     pub deadline_ms: u64,
+}
+
+impl Configuration for Settings {
+    const DEFAULTS: &'static str = include_str!("../config.default.toml");
+    const PREFIX: &'static str = "ORDER_SERVER__";
+    const ALIASES: &'static [(&'static str, &'static str)] = &[
+        ("ORDER_CORE_DATABASE_URL", "database.url"),
+        ("REDIS_URL", "redis.url"),
+        ("OPS_TOKEN", "tokens.ops"),
+        ("PEER_TOKEN", "tokens.peer"),
+    ];
+
+    fn validate(&self) -> Result<(), ConfigError> {
+        self.validate()
+    }
 }
 
 fn require(good: bool, text: &str) -> Result<(), ConfigError> {
@@ -219,16 +222,6 @@ impl Settings {
         Duration::from_millis(self.database.acquire_timeout_ms + self.database.statement_timeout_ms + 1_000)
     }
 
-    /// Reads the defaults, a file if given, and the environment, and checks the whole.
-    ///
-    /// # Errors
-    /// [`ConfigError`] naming the field.
-    pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
-        let settings: Self = platform::config::load(DEFAULT, file, PREFIX, ALIASES)?;
-        settings.validate()?;
-        Ok(settings)
-    }
-
     /// Checks the values against each other.
     ///
     /// # Errors
@@ -237,6 +230,7 @@ impl Settings {
         require(!self.database.url.expose().is_empty(), "database.url must be set (ORDER_CORE_DATABASE_URL)")?;
         require(!self.redis.url.expose().is_empty(), "redis.url must be set (REDIS_URL)")?;
         self.database.validate()?;
+        self.redis.validate()?;
         self.lock.validate(&self.redis)?;
         self.bus.validate()?;
         self.consumer.validate()?;
@@ -245,6 +239,8 @@ impl Settings {
         self.validate_http()?;
         self.validate_limits()?;
         self.validate_worker()?;
+        self.validate_neighbours()?;
+        self.validate_end()?;
         require(
             self.charges.collar_bps.is_at_most(BPS_MAX) && self.charges.commission_bps.is_at_most(BPS_MAX),
             "charges.commission_bps and charges.collar_bps must be from 0 to 10000",
@@ -253,8 +249,36 @@ impl Settings {
             self.reference.poll_ms > 0 && self.reference.age_max_ms >= self.reference.poll_ms.saturating_mul(2),
             "reference.poll_ms must be above zero, and reference.age_max_ms at least twice that",
         )?;
-        require(self.watch.ping_interval_ms > 0, "watch.ping_interval_ms must be above zero")?;
-        require(self.shutdown.deadline_ms > 0, "shutdown.deadline_ms must be above zero")
+        require(self.watch.ping_interval_ms > 0, "watch.ping_interval_ms must be above zero")
+    }
+
+    fn validate_neighbours(&self) -> Result<(), ConfigError> {
+        let mut checks = Checks::default();
+        checks.server_url("peers.gateway_url", &self.peers.gateway_url);
+        checks.server_url("peers.receiver_url", &self.peers.receiver_url);
+        checks.all_of(self.tokens.ops.check_token("tokens.ops"));
+        checks.all_of(self.tokens.peer.check_token("tokens.peer"));
+        checks.require(
+            self.tokens.ops.expose().is_empty() || self.tokens.ops != self.tokens.peer,
+            "tokens.ops and tokens.peer must differ: another process is no operator",
+        );
+        let (api, ops) = (self.http.api_addr, self.http.ops_addr);
+        checks.require(api != ops || api.port() == 0, "http.api_addr and http.ops_addr must differ");
+        checks.all_of(self.consumer.validate_against(&self.bus));
+        checks.finish()
+    }
+
+    fn validate_end(&self) -> Result<(), ConfigError> {
+        // A request that came in just before the end is answered: it waits for a worker, then for its batch.
+        require(
+            self.http.drain_timeout_ms >= self.worker.command_deadline_ms,
+            "http.drain_timeout_ms must not be below worker.command_deadline_ms",
+        )?;
+        let batch_ms = self.database.acquire_timeout_ms + self.database.statement_timeout_ms;
+        require(
+            self.shutdown.deadline_ms > batch_ms + self.bus.drain_ms,
+            "shutdown.deadline_ms must exceed database.acquire_timeout_ms + database.statement_timeout_ms + bus.drain_ms",
+        )
     }
 
     fn validate_http(&self) -> Result<(), ConfigError> {
@@ -379,14 +403,14 @@ mod tests {
     use super::*;
 
     fn settings(change: &str) -> Result<Settings, ConfigError> {
-        let base = DEFAULT.replacen("url = \"\"", "url = \"postgres://h/d\"", 1).replacen(
+        let base = Settings::DEFAULTS.replacen("url = \"\"", "url = \"postgres://h/d\"", 1).replacen(
             "url = \"\"",
             "url = \"redis://h\"",
             1,
         );
         let (from, to) = change.split_once(" -> ").unwrap_or(("", ""));
         assert!(base.contains(from), "{from}");
-        let settings: Settings = platform::config::load(&base.replacen(from, to, 1), None, "NO_SUCH_PREFIX__", &[])?;
+        let settings: Settings = platform::config::parse_defaults(&base.replacen(from, to, 1))?;
         settings.validate()?;
         Ok(settings)
     }
@@ -395,7 +419,7 @@ mod tests {
     fn the_defaults_are_valid_once_the_servers_are_named() {
         let settings = settings("").unwrap();
         assert_eq!(settings.charges().collar_bps, rust_decimal::Decimal::from(500));
-        let unnamed: Settings = platform::config::load(DEFAULT, None, "NO_SUCH_PREFIX__", &[]).unwrap();
+        let unnamed: Settings = Settings::defaults().unwrap();
         assert!(unnamed.validate().unwrap_err().to_string().contains("database.url"));
     }
 
@@ -410,6 +434,23 @@ mod tests {
             ("age_max_ms = 60000 -> age_max_ms = 1000", "reference.age_max_ms"),
             ("collar_bps = \"500\" -> collar_bps = \"10001\"", "charges.collar_bps"),
             ("drained_len_max = 16777216 -> drained_len_max = 1", "http.drained_len_max"),
+            ("drain_timeout_ms = 10000 -> drain_timeout_ms = 4999", "worker.command_deadline_ms"),
+            (
+                "deadline_ms = 15000 -> deadline_ms = 7000",
+                "shutdown.deadline_ms must exceed database.acquire_timeout_ms",
+            ),
+            ("ops_addr = \"127.0.0.1:8081\" -> ops_addr = \"127.0.0.1:8080\"", "http.api_addr and http.ops_addr"),
+            ("gateway_url = \"http://127 -> gateway_url = \"redis://127", "peers.gateway_url"),
+            ("receiver_url = \"http:// -> receiver_url = \"http://me:pw@", "peers.receiver_url"),
+            ("ops = \"\" -> ops = \"a b\"", "tokens.ops"),
+            ("peer = \"\" -> peer = \"ä\"", "tokens.peer"),
+            ("silence_ms = 2000 -> silence_ms = 1000", "consumer.silence_ms must exceed bus.heads_interval_ms"),
+            ("response_timeout_ms = 250 -> response_timeout_ms = 0", "redis.response_timeout_ms"),
+            ("heads_ttl_ms = 5000 -> heads_ttl_ms = 1999", "bus.heads_ttl_ms"),
+            ("statement_timeout_ms = 3000 -> statement_timeout_ms = 999", "database.lock_timeout_ms"),
+            ("connections_per_address_max = 2048 -> connections_per_address_max = 4097", "http.connections_max"),
+            ("tick_ms = 100 -> tick_ms = 0", "worker.tick_ms"),
+            ("shards = 4 -> shards = -1", "worker.shards"),
             (
                 "connections_per_address_max = 2048 -> connections_per_address_max = 0",
                 "http.connections_per_address_max",
@@ -425,6 +466,15 @@ mod tests {
             let error = settings(change).unwrap_err().to_string();
             assert!(error.contains(name), "{change}: {error}");
         }
+    }
+
+    #[test]
+    fn one_token_for_operators_and_processes_is_refused() {
+        let mut settings = settings("").unwrap();
+        settings.tokens.ops = Secret::new("same");
+        settings.tokens.peer = Secret::new("same");
+        let error = settings.validate().unwrap_err().to_string();
+        assert!(error.contains("tokens.ops and tokens.peer"), "{error}");
     }
 
     #[test]

@@ -1,186 +1,152 @@
 //! Typed configuration: a commented default file compiled in, an optional file, the environment.
 
-use figment::Figment;
-use figment::providers::{Env, Format, Serialized, Toml};
+mod checks;
+mod layers;
+mod report;
+mod secret;
+mod servers;
+#[cfg(test)]
+mod tests;
+
+pub use checks::Checks;
+pub use layers::{Layers, Origins, Variables, environment};
+pub use secret::Secret;
+pub use servers::{DatabaseConfig, RedisConfig};
+
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
-use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use thiserror::Error;
 
-/// Why a configuration is refused.
+/// Why a configuration is refused. No message repeats a value, which may be a secret.
 #[derive(Debug, Error)]
 pub enum ConfigError {
-    /// A value is missing, of the wrong type, or a key is unknown.
-    #[error("configuration is not valid")]
-    Read(#[source] Box<figment::Error>),
-    /// Two values contradict each other, or one is out of its range.
+    /// A file cannot be read.
+    #[error("could not read {}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// The system's error.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A file is not TOML.
+    #[error("{origin} is not valid: {detail}")]
+    Syntax {
+        /// Which file.
+        origin: String,
+        /// Where in it.
+        detail: String,
+    },
+    /// A key that there is not.
+    #[error("unknown key {key} in {origin}")]
+    UnknownKey {
+        /// Which.
+        key: String,
+        /// In which file.
+        origin: String,
+    },
+    /// A variable with our prefix that sets nothing.
+    #[error("environment variable {name} sets no key of the configuration")]
+    UnknownVariable {
+        /// Which.
+        name: String,
+    },
+    /// A variable whose value cannot be read.
+    #[error("environment variable {name} {detail}")]
+    Variable {
+        /// Which.
+        name: String,
+        /// What is wrong.
+        detail: String,
+    },
+    /// A value of the wrong type or shape.
+    #[error("{key} {detail} (set by {origin})")]
+    Value {
+        /// Which key.
+        key: String,
+        /// What is wrong.
+        detail: String,
+        /// Who set it.
+        origin: String,
+    },
+    /// Values that contradict each other or are out of their range.
     #[error("configuration is not valid: {0}")]
     Invalid(String),
 }
 
-/// Builds a configuration: `default_toml`, then `file`, then environment variables named
-/// `{prefix}SECTION__FIELD`, then `aliases` (an environment variable's name and the dotted path it
-/// sets, for names that several processes share).
-///
-/// # Errors
-/// [`ConfigError::Read`] when the result does not fit `T`; give `T` `deny_unknown_fields`.
-pub fn load<T: DeserializeOwned>(
-    default_toml: &str,
-    file: Option<&Path>,
-    prefix: &str,
-    aliases: &[(&str, &str)],
-) -> Result<T, ConfigError> {
-    let mut figment = Figment::from(Toml::string(default_toml));
-    if let Some(path) = file {
-        figment = figment.merge(Toml::file_exact(path));
-    }
-    figment = figment.merge(Env::prefixed(prefix).split("__"));
-    for (variable, path) in aliases {
-        if let Ok(value) = std::env::var(variable) {
-            figment = figment.merge(Serialized::default(path, value));
-        }
-    }
-    figment.extract().map_err(|error| ConfigError::Read(Box::new(error)))
+/// A configuration and where its values came from.
+#[derive(Debug, Clone)]
+pub struct Loaded<T> {
+    /// The values.
+    pub settings: T,
+    /// Where each came from.
+    pub origins: Origins,
 }
 
-/// A text that never shows itself in logs or errors.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Wraps a text.
+impl<T: Serialize> Loaded<T> {
+    /// The effective configuration: one line a value with where it came from, secrets masked.
     #[must_use]
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The text itself, for the one place that needs it.
-    #[must_use]
-    pub fn expose(&self) -> &str {
-        &self.0
+    pub fn report(&self) -> String {
+        report::lines(&values_of(&self.settings), &self.origins)
     }
 }
 
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
+fn values_of<T: Serialize>(settings: &T) -> serde_json::Value {
+    serde_json::to_value(settings).unwrap_or_default()
 }
 
-impl fmt::Display for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
+/// The configuration of one process.
+pub trait Configuration: Serialize + DeserializeOwned {
+    /// The compiled-in defaults, which name every key.
+    const DEFAULTS: &'static str;
+    /// Prefix of its environment variables; ends in two underscores.
+    const PREFIX: &'static str;
+    /// Variables that several processes share, and the dotted name that each sets.
+    const ALIASES: &'static [(&'static str, &'static str)];
 
-impl Serialize for Secret {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str("***")
-    }
-}
-
-/// How to reach this service's database, and the time limits of every connection.
-#[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct DatabaseConfig {
-    /// PostgreSQL URL.
-    pub url: Secret,
-    /// Most connections of the pool.
-    pub connections_max: u32,
-    /// Longest wait for a free connection.
-    pub acquire_timeout_ms: u64,
-    /// Longest single statement.
-    pub statement_timeout_ms: u64,
-    /// Longest wait for a row lock.
-    pub lock_timeout_ms: u64,
-    /// Longest pause inside a transaction. Short, because a stopped process that holds a head row
-    /// stops its partition for every other copy until the server ends its session.
-    pub idle_in_transaction_timeout_ms: u64,
-}
-
-/// How to reach Redis.
-#[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct RedisConfig {
-    /// Redis URL.
-    pub url: Secret,
-    /// Longest wait for an answer.
-    pub response_timeout_ms: u64,
-    /// Longest wait for a connection.
-    pub connect_timeout_ms: u64,
-}
-
-impl DatabaseConfig {
-    /// Checks the limits against each other.
+    /// Checks values against each other.
     ///
     /// # Errors
-    /// [`ConfigError::Invalid`] naming the field.
-    pub fn validate(&self) -> Result<(), ConfigError> {
-        let positive = [
-            ("database.connections_max", u64::from(self.connections_max)),
-            ("database.acquire_timeout_ms", self.acquire_timeout_ms),
-            ("database.statement_timeout_ms", self.statement_timeout_ms),
-            ("database.lock_timeout_ms", self.lock_timeout_ms),
-            ("database.idle_in_transaction_timeout_ms", self.idle_in_transaction_timeout_ms),
-        ];
-        if let Some((name, _)) = positive.iter().find(|(_, value)| *value == 0) {
-            return Err(ConfigError::Invalid(format!("{name} must be above zero")));
-        }
-        if self.idle_in_transaction_timeout_ms > 5_000 {
-            return Err(ConfigError::Invalid(
-                "database.idle_in_transaction_timeout_ms must be at most 5000: a stopped process would freeze others for longer"
-                    .to_owned(),
-            ));
-        }
-        if self.lock_timeout_ms > self.statement_timeout_ms {
-            return Err(ConfigError::Invalid(
-                "database.lock_timeout_ms must not exceed database.statement_timeout_ms".to_owned(),
-            ));
-        }
-        Ok(())
+    /// [`ConfigError::Invalid`] naming the fields.
+    fn validate(&self) -> Result<(), ConfigError>;
+
+    /// Reads defaults, file and the environment of this process, and checks the whole.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the key.
+    fn load(file: Option<&Path>) -> Result<Loaded<Self>, ConfigError> {
+        Self::load_from(file, &environment(Self::PREFIX, Self::ALIASES)?)
+    }
+
+    /// Reads defaults, file and the given variables, and checks the whole.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the key.
+    fn load_from(file: Option<&Path>, variables: &Variables) -> Result<Loaded<Self>, ConfigError> {
+        let layers = Layers { defaults: Self::DEFAULTS, file, prefix: Self::PREFIX, aliases: Self::ALIASES, variables };
+        let (settings, origins) = layers::extract::<Self>(&layers)?;
+        // First, since sums of times are sure not to overflow only then.
+        checks::units(&values_of(&settings))?;
+        settings.validate()?;
+        Ok(Loaded { settings, origins })
+    }
+
+    /// The compiled-in defaults alone, unchecked: they lack what only an operator knows.
+    ///
+    /// # Errors
+    /// [`ConfigError`] when they do not fit this program.
+    fn defaults() -> Result<Self, ConfigError> {
+        parse_defaults(Self::DEFAULTS)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[derive(Debug, Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Sample {
-        port: u16,
-        token: Secret,
-    }
-
-    #[test]
-    fn an_unknown_key_is_refused_by_name() {
-        let error = load::<Sample>("port = 1\ntoken = \"t\"\nprot = 2", None, "SAMPLE_A__", &[]).unwrap_err();
-        let ConfigError::Read(source) = error else { panic!("wrong error") };
-        assert!(source.to_string().contains("prot"), "{source}");
-    }
-
-    #[test]
-    fn a_secret_shows_in_no_output() {
-        let sample: Sample = load("port = 1\ntoken = \"hunter2\"", None, "SAMPLE_B__", &[]).unwrap();
-        assert_eq!((sample.port, sample.token.expose()), (1, "hunter2"));
-        assert!(!format!("{sample:?} {}", sample.token).contains("hunter2"));
-        assert!(!serde_json::to_string(&sample.token).unwrap().contains("hunter2"));
-    }
-
-    #[test]
-    fn an_idle_transaction_limit_that_would_freeze_others_is_refused() {
-        let mut config = DatabaseConfig {
-            url: Secret::new("postgres://x"),
-            connections_max: 4,
-            acquire_timeout_ms: 1000,
-            statement_timeout_ms: 1000,
-            lock_timeout_ms: 500,
-            idle_in_transaction_timeout_ms: 1500,
-        };
-        assert!(config.validate().is_ok());
-        config.idle_in_transaction_timeout_ms = 60_000;
-        assert!(config.validate().is_err());
-    }
+/// Reads a text as if it was the compiled-in defaults, without file or environment.
+///
+/// # Errors
+/// [`ConfigError`] naming the key.
+pub fn parse_defaults<T: DeserializeOwned>(text: &str) -> Result<T, ConfigError> {
+    let variables = Variables::new();
+    let layers = Layers { defaults: text, file: None, prefix: "NONE__", aliases: &[], variables: &variables };
+    layers::extract(&layers).map(|(settings, _)| settings)
 }

@@ -1,6 +1,7 @@
 //! The command line that every process has.
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use std::io::Write;
 use std::path::PathBuf;
 
 /// `NAME [run|migrate|check-config] [--config FILE]`.
@@ -20,7 +21,7 @@ pub enum Command {
     Run,
     /// Apply the migrations and exit.
     Migrate,
-    /// Read the configuration, say whether it is valid, and exit.
+    /// Check the configuration, print what is in effect with secrets masked, and exit.
     CheckConfig,
 }
 
@@ -37,6 +38,16 @@ impl Arguments {
     pub fn command_or_run(&self) -> Command {
         self.command.unwrap_or(Command::Run)
     }
+}
+
+/// Prints what a command was asked for.
+///
+/// # Errors
+/// The system's error, such as for a reader that is gone.
+pub fn print(text: &str) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
 }
 
 #[cfg(test)]

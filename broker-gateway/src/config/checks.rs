@@ -1,7 +1,7 @@
 //! What contradicts itself is refused before anything starts.
 
-use super::{Settings, invalid};
-use platform::config::ConfigError;
+use super::{EnforcementWord, Settings, invalid};
+use platform::config::{Checks, ConfigError};
 
 impl Settings {
     /// Checks values against each other.
@@ -9,9 +9,7 @@ impl Settings {
     /// # Errors
     /// [`ConfigError::Invalid`] naming the field.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        self.database.validate()?;
-        self.bus.validate()?;
-        self.consumer.validate()?;
+        self.validate_surroundings()?;
         self.copies.validate()?;
         if let Some((name, _)) = self.positive_fields().into_iter().find(|(_, value)| *value <= 0) {
             return Err(invalid(format!("{name} must be above zero")));
@@ -50,8 +48,21 @@ impl Settings {
                 "retry.valid_for_minutes must be longer than retry.send_grace_ms",
             ),
             (
-                self.shutdown.deadline_ms > broker.call_timeout_ms,
-                "shutdown.deadline_ms must exceed broker.call_timeout_ms",
+                i128::from(self.shutdown.deadline_ms)
+                    > i128::from(retry.send_grace_ms)
+                        + i128::from(broker.call_timeout_ms)
+                        + i128::from(retry.record_grace_ms)
+                        + i128::from(self.bus.drain_ms),
+                "shutdown.deadline_ms must exceed retry.send_grace_ms + broker.call_timeout_ms + retry.record_grace_ms + bus.drain_ms",
+            ),
+            (
+                lane.rate_limited_pause_ms <= lane.pause_max_ms,
+                "lane.rate_limited_pause_ms must not exceed lane.pause_max_ms",
+            ),
+            (lane.rate_per_s_max <= 1_000_000, "lane.rate_per_s_max must be at most 1000000"),
+            (
+                lane.record_give_up_ms > self.database.acquire_timeout_ms + self.database.statement_timeout_ms,
+                "lane.record_give_up_ms must exceed database.acquire_timeout_ms + database.statement_timeout_ms",
             ),
             (!broker.account_id.contains('/'), "broker.account_id must not hold a slash"),
             (
@@ -66,7 +77,58 @@ impl Settings {
         if let Some((_, text)) = rules.into_iter().find(|(holds, _)| !holds) {
             return Err(invalid(text));
         }
-        self.rules().map(|_| ())
+        self.rules()?;
+        self.validate_ladder()
+    }
+
+    /// Servers, credentials and the chassis.
+    fn validate_surroundings(&self) -> Result<(), ConfigError> {
+        let mut checks = Checks::default();
+        let broker = &self.broker;
+        let needed = [
+            ("database.url must be set (BROKER_GATEWAY_DATABASE_URL)", self.database.url.expose()),
+            ("redis.url must be set (REDIS_URL)", self.redis.url.expose()),
+            ("broker.key_id must be set", broker.key_id.expose()),
+            ("broker.secret_key must be set", broker.secret_key.expose()),
+            ("broker.account_id must be set", &broker.account_id),
+        ];
+        for (text, value) in needed {
+            checks.require(!value.is_empty(), text);
+        }
+        checks.server_url("broker.base_url", &broker.base_url);
+        checks.server_url("peers.order_server_url", &self.peers.order_server_url);
+        checks.server_url("peers.receiver_url", &self.peers.receiver_url);
+        checks.all_of(self.tokens.ops.check_token("tokens.ops"));
+        checks.all_of(self.tokens.peer.check_token("tokens.peer"));
+        checks.require(
+            self.tokens.ops.expose().is_empty() || self.tokens.ops != self.tokens.peer,
+            "tokens.ops and tokens.peer must differ: another process is no operator",
+        );
+        checks.all_of(self.database.validate());
+        checks.all_of(self.redis.validate());
+        checks.all_of(self.bus.validate());
+        checks.all_of(self.consumer.validate());
+        checks.all_of(self.consumer.validate_against(&self.bus));
+        checks.finish()
+    }
+
+    /// A step of the ladder that can never be taken is a mistake in one of the two.
+    fn validate_ladder(&self) -> Result<(), ConfigError> {
+        let (retry, profile) = (&self.retry, &self.profile);
+        let minutes = |count: i128| count * i128::from(retry.minute_ms);
+        let ladder_ms = minutes(retry.ladder_minutes.iter().copied().map(i128::from).sum());
+        let mut checks = Checks::default();
+        checks.require(
+            !profile.honours_valid_until || ladder_ms < minutes(i128::from(retry.valid_for_minutes)),
+            "retry.ladder_minutes must end before retry.valid_for_minutes: the broker refuses what comes later",
+        );
+        let flight_ms = i128::from(profile.longest_flight_ms.max(0)) + i128::from(profile.clock_skew_max_ms);
+        checks.require(
+            profile.key_enforcement != EnforcementWord::Window
+                || ladder_ms + flight_ms < i128::from(profile.key_window_ms),
+            "retry.ladder_minutes + profile.longest_flight_ms + profile.clock_skew_max_ms must be less than profile.key_window_ms",
+        );
+        checks.finish()
     }
 
     fn positive_fields(&self) -> Vec<(&'static str, i128)> {

@@ -1,11 +1,11 @@
 //! The sections, as they are written. Every field is explained in `config.default.toml`.
 
 use platform::config::Secret;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 
 /// Listener.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct HttpSettings {
     /// Operator's port.
@@ -13,7 +13,7 @@ pub struct HttpSettings {
 }
 
 /// Credentials of callers.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct TokenSettings {
     /// Operators.
@@ -23,7 +23,7 @@ pub struct TokenSettings {
 }
 
 /// Taking others' logs in.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct IntakeSettings {
     /// Most slices at once.
@@ -31,7 +31,7 @@ pub struct IntakeSettings {
 }
 
 /// Where other processes' operator ports are.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct PeerSettings {
     /// The order server.
@@ -41,7 +41,7 @@ pub struct PeerSettings {
 }
 
 /// The broker.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "explained in config.default.toml")]
 pub struct BrokerSettings {
@@ -57,7 +57,7 @@ pub struct BrokerSettings {
 }
 
 /// How a used key is treated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EnforcementWord {
     /// Not at all.
@@ -69,7 +69,7 @@ pub enum EnforcementWord {
 }
 
 /// What the broker promises.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "explained in config.default.toml")]
 pub struct ProfileSettings {
@@ -85,7 +85,7 @@ pub struct ProfileSettings {
 }
 
 /// Patience with orders that the broker is not known to have.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "explained in config.default.toml")]
 pub struct RetrySettings {
@@ -102,7 +102,7 @@ pub struct RetrySettings {
 }
 
 /// Patience with calls on orders that the broker has.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "explained in config.default.toml")]
 pub struct LiveSettings {
@@ -112,7 +112,7 @@ pub struct LiveSettings {
 }
 
 /// Rate, concurrency, batches.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "explained in config.default.toml")]
 pub struct LaneSettings {
@@ -133,7 +133,7 @@ pub struct LaneSettings {
 }
 
 /// Assets and prices.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "explained in config.default.toml")]
 pub struct ReferenceSettings {
@@ -143,7 +143,7 @@ pub struct ReferenceSettings {
 }
 
 /// Counting.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct WatchSettings {
     /// Time between two counts.
@@ -151,7 +151,7 @@ pub struct WatchSettings {
 }
 
 /// The end.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ShutdownSettings {
     /// Longest wait.

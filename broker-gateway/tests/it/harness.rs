@@ -19,6 +19,7 @@ use contracts::{
     TimeInForce,
 };
 use platform::clock::{IdSource, SystemClock, SystemIds};
+use platform::config::Configuration;
 use platform::consumer::{Sink, Slice, SliceOutcome};
 use platform::eventlog::{self, Position};
 use platform::testing::{TestDatabase, eventually};

@@ -13,13 +13,13 @@ use super::session::{self, SessionContext, Stop};
 use super::status::StreamState;
 use crate::domain::cursor::Cursor;
 use crate::domain::intake::StopReason;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// When and how much.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct AuditConfig {
     /// Time between two audits; 0 for none.

@@ -12,7 +12,7 @@
 //! this process and after any loss of memory.
 
 use contracts::ids::{BrokerId, BrokerOrderId, EventId, ExecutionId, OrderId};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// The name space of our event ids. Changing it, or the texts below, would log every fill of the
@@ -20,7 +20,7 @@ use uuid::Uuid;
 const NAMESPACE: Uuid = Uuid::from_u128(0x6f6f_722d_6669_5c6c_a72d_7265_6365_6976);
 
 /// Within what a broker's execution ids are unique.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ExecutionScope {
     /// Everywhere at the broker (its ids are UUIDs).

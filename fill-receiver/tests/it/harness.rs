@@ -6,7 +6,7 @@ use contracts::event::{BrokerEvent, Envelope, Payload, Producer};
 use fill_receiver::config::Settings;
 use fill_receiver::service::Service;
 use platform::clock::{Clock, SystemClock, SystemIds};
-use platform::config::Secret;
+use platform::config::{Configuration, Secret};
 use platform::shutdown::Ended;
 use platform::testing::TestDatabase;
 use platform::{eventlog, http, telemetry, tls};

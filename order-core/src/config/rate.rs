@@ -3,6 +3,7 @@
 use contracts::decimal::{DecimalBounds, parse_decimal};
 use rust_decimal::Decimal;
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
+use serde::{Serialize, Serializer};
 use std::fmt;
 
 const BOUNDS: DecimalBounds = DecimalBounds { integer_digits_max: 5, scale_max: 4 };
@@ -22,6 +23,12 @@ impl Bps {
     #[must_use]
     pub fn is_at_most(self, max: i64) -> bool {
         self.0 <= Decimal::from(max)
+    }
+}
+
+impl Serialize for Bps {
+    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        out.collect_str(&self.0)
     }
 }
 

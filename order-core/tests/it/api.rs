@@ -171,7 +171,7 @@ fn share(symbol: &str, n: u128, fractionable: bool, tradable: bool) -> Asset {
 
 fn settings(database: &TestDatabase, redis: &TestRedis, hours: &str, gateway_url: &str) -> Settings {
     let defaults = include_str!("../../config.default.toml");
-    let mut settings: Settings = platform::config::load(defaults, None, "NO_SUCH_PREFIX__", &[]).unwrap();
+    let mut settings: Settings = platform::config::parse_defaults(defaults).unwrap();
     settings.http.api_addr = "127.0.0.1:0".parse().unwrap();
     settings.http.ops_addr = "127.0.0.1:0".parse().unwrap();
     settings.database.url = Secret::new(&database.url);

@@ -52,10 +52,12 @@ impl BusConfig {
             ("trim_interval_ms", self.trim_interval_ms),
         ];
         if let Some((name, _)) = positive.iter().find(|(_, value)| *value == 0) {
-            return Err(ConfigError::Invalid(format!("bus {name} must be above zero")));
+            return Err(ConfigError::Invalid(format!("bus.{name} must be above zero")));
         }
         if self.heads_ttl_ms < self.heads_interval_ms.saturating_mul(2) {
-            return Err(ConfigError::Invalid("bus heads_ttl_ms must be at least twice heads_interval_ms".to_owned()));
+            return Err(ConfigError::Invalid(
+                "bus.heads_ttl_ms must be at least twice bus.heads_interval_ms".to_owned(),
+            ));
         }
         Ok(())
     }

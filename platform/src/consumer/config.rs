@@ -1,6 +1,7 @@
 //! Limits and delays of a consumer.
 
-use crate::config::ConfigError;
+use crate::bus::BusConfig;
+use crate::config::{Checks, ConfigError};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -71,15 +72,36 @@ impl ConsumerConfig {
             ("retry_ms_min", self.retry_ms_min),
         ];
         if let Some((name, _)) = positive.iter().find(|(_, value)| *value == 0) {
-            return Err(ConfigError::Invalid(format!("consumer {name} must be above zero")));
+            return Err(ConfigError::Invalid(format!("consumer.{name} must be above zero")));
         }
         if self.feed_batch_len_max > crate::feed::READ_LIMIT_MAX {
-            return Err(ConfigError::Invalid("consumer feed_batch_len_max must be at most 1000".to_owned()));
+            return Err(ConfigError::Invalid("consumer.feed_batch_len_max must be at most 1000".to_owned()));
         }
         if self.bus_retry_ms_max < self.bus_retry_ms_min || self.retry_ms_max < self.retry_ms_min {
-            return Err(ConfigError::Invalid("consumer delays must have min <= max".to_owned()));
+            return Err(ConfigError::Invalid("consumer.bus_retry_ms_min and consumer.retry_ms_min must not exceed consumer.bus_retry_ms_max and consumer.retry_ms_max".to_owned()));
         }
         Ok(())
+    }
+
+    /// Checks the values against the rhythm of the producers, which is taken to be our own.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`] naming both fields.
+    pub fn validate_against(&self, bus: &BusConfig) -> Result<(), ConfigError> {
+        let mut checks = Checks::default();
+        checks.require(
+            self.silence_ms > bus.heads_interval_ms,
+            "consumer.silence_ms must exceed bus.heads_interval_ms: else every pause looks like a dead bus",
+        );
+        checks.require(
+            self.silence_ms > self.heads_interval_ms,
+            "consumer.silence_ms must exceed consumer.heads_interval_ms",
+        );
+        checks.require(
+            self.bus_block_ms <= self.silence_ms,
+            "consumer.bus_block_ms must not exceed consumer.silence_ms: silence is noticed between two reads",
+        );
+        checks.finish()
     }
 
     pub(crate) const fn silence(&self) -> Duration {
@@ -100,5 +122,25 @@ impl ConsumerConfig {
 
     pub(crate) const fn history_check_interval(&self) -> Duration {
         Duration::from_millis(self.history_check_interval_ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_consumer_that_would_take_every_pause_for_a_dead_bus_is_refused() {
+        ConsumerConfig::default().validate_against(&BusConfig::default()).unwrap();
+        let refused = |consumer: ConsumerConfig, bus: &BusConfig, names: [&str; 2]| {
+            let error = consumer.validate_against(bus).unwrap_err().to_string();
+            assert!(names.iter().all(|name| error.contains(name)), "{error}");
+        };
+        let slow = BusConfig { heads_interval_ms: 2_000, ..BusConfig::default() };
+        refused(ConsumerConfig::default(), &slow, ["consumer.silence_ms", "bus.heads_interval_ms"]);
+        let looks = ConsumerConfig { heads_interval_ms: 2_000, ..ConsumerConfig::default() };
+        refused(looks, &BusConfig::default(), ["consumer.silence_ms", "consumer.heads_interval_ms"]);
+        let blocks = ConsumerConfig { bus_block_ms: 2_001, ..ConsumerConfig::default() };
+        refused(blocks, &BusConfig::default(), ["consumer.bus_block_ms", "consumer.silence_ms"]);
     }
 }

@@ -11,6 +11,7 @@ use crate::domain::order::tests::{seen, terms};
 use crate::domain::outcome::{CancelOutcome, CreateOutcome, LookupOutcome, Refusal};
 use contracts::event::Payload;
 use contracts::{AccountId, BrokerId, OrderId, Partition};
+use platform::config::Configuration;
 use uuid::Uuid;
 
 fn rules() -> Rules {

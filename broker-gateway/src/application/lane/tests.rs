@@ -15,6 +15,7 @@ use crate::domain::outcome::{CancelOutcome, LookupOutcome};
 use crate::domain::state::State;
 use contracts::{AccountId, BrokerId, BrokerKey, BrokerOrderId, OrderId, Partition};
 use platform::clock::SystemClock;
+use platform::config::Configuration;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use uuid::Uuid;
