@@ -107,7 +107,7 @@ impl Service {
         shutdown: CancellationToken,
     ) -> Result<Self, StartError> {
         let mut rules = settings.rules()?;
-        let pool = db::connect(&settings.database).await?;
+        let pool = db::connect_by_key(&settings.database).await?;
         db::check_migrations(&pool, &MIGRATOR).await?;
         let (listener, ops_addr) = bind(settings.http.ops_addr).await?;
         // The bus ends after the recorder, so that the last batch is still published.

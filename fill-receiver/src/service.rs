@@ -91,7 +91,7 @@ impl Service {
         let profile = settings.profile()?;
         let first = settings.first_cursor(clock.now())?;
         let source = SseSource::new(settings.sse())?;
-        let pool = db::connect(&settings.database).await?;
+        let pool = db::connect_by_key(&settings.database).await?;
         db::check_migrations(&pool, &MIGRATOR).await?;
         let store = Arc::new(store(&settings, pool.clone(), profile.clone(), ids));
         store.open_stream(first, clock.now()).await?;

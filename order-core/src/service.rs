@@ -148,7 +148,7 @@ impl Service {
         )?;
         let store = PgStore::new(pool.clone(), Some(publisher.clone()), Arc::clone(&ids));
         // A pool of their own: however many reads wait, they never hold up an order.
-        let worker_pool = db::connect(&settings.worker_database()).await?;
+        let worker_pool = db::connect_by_key(&settings.worker_database()).await?;
         let worker_store = PgStore::new(worker_pool, Some(publisher), Arc::clone(&ids));
         // And another one: leases that wait for a connection are lost.
         let lease_pool = db::connect(&settings.lease_database()).await?;

@@ -55,16 +55,40 @@ fn options(config: &DatabaseConfig) -> Result<PgConnectOptions, DbError> {
     Ok(options.options(limits))
 }
 
+/// What the planner is told by a pool whose every statement finds its rows by an index. Left alone it reads whole tables
+/// for a batch of ten keys, as long as statistics are missing or tables small, and plans most statements anew each time.
+const BY_KEY: [(&str, &str); 5] = [
+    ("plan_cache_mode", "force_generic_plan"),
+    ("enable_seqscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+    // The price of a sequential scan that cannot be avoided looks as if compiling the plan were worth it.
+    ("jit", "off"),
+];
+
 /// Opens the pool; every connection carries the time limits, which are checked on the first.
 ///
 /// # Errors
 /// [`DbError`] when the server cannot be reached or does not take the limits.
 pub async fn connect(config: &DatabaseConfig) -> Result<PgPool, DbError> {
+    connect_with(config, options(config)?).await
+}
+
+/// Like [`connect`], for statements that all find their rows by an index: their plans are made once and use it, however
+/// large or empty the tables are by then.
+///
+/// # Errors
+/// [`DbError`] when the server cannot be reached or does not take the limits.
+pub async fn connect_by_key(config: &DatabaseConfig) -> Result<PgPool, DbError> {
+    connect_with(config, options(config)?.options(BY_KEY)).await
+}
+
+async fn connect_with(config: &DatabaseConfig, options: PgConnectOptions) -> Result<PgPool, DbError> {
     let pool = PgPoolOptions::new()
         .max_connections(config.connections_max)
         .acquire_timeout(Duration::from_millis(config.acquire_timeout_ms))
         .test_before_acquire(false)
-        .connect_with(options(config)?)
+        .connect_with(options)
         .await
         .map_err(DbError::Connect)?;
     check_limits(&pool, config).await?;
