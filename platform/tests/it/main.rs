@@ -9,5 +9,6 @@ mod history;
 mod lease;
 mod lock;
 mod outage;
+mod planner;
 mod slow_wire;
 mod world;
