@@ -79,8 +79,11 @@ bench: servers ## Accepted and filled orders a second beside pgbench on the same
 	@cargo build --locked --release --workspace --bins
 	@$(RUN) $(dir $(BIN))release/load bench --seconds $(SECONDS) --connections $(CONNECTIONS) --rounds $(ROUNDS) --accounts $(ACCOUNTS)
 
-sdk-check: ## Runs the Python SDK example against the running stack.
+sdk-check: ## Runs the Python SDK example against the running stack, every other address denied.
 	@scripts/sdk-check.sh
+
+sdk-check-node: ## The same with the JavaScript SDK.
+	@scripts/sdk-check-node.sh
 
 prepare: servers ## Writes the query data that the compiler needs without a database.
 	@scripts/sqlx-prepare.sh

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Runs the Python SDK example, in an environment of its own, against the running stack.
+# Runs the Python SDK example, in an environment of its own, against the running stack. Every address but loopback is
+# denied to it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -20,4 +21,4 @@ if ! cmp -s "$requirements" "$venv/installed.txt"; then
     cp "$requirements" "$venv/installed.txt"
 fi
 . "$env_file"
-exec "$venv/bin/python" examples/python/trade.py
+exec "$venv/bin/python" examples/python/loopback_only.py examples/python/trade.py

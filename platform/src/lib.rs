@@ -2,6 +2,7 @@
 //! database with its migration check, the event log with its bus and feed, the account lock,
 //! health and shutdown.
 
+pub mod address;
 pub mod applied;
 pub mod breaker;
 pub mod bus;

@@ -4,9 +4,11 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "a test that cannot have its servers has failed")]
 
 mod database;
+mod process;
 mod redis_server;
 
 pub use database::TestDatabase;
+pub use process::TestProcess;
 pub use redis_server::TestRedis;
 
 use std::future::Future;

@@ -5,6 +5,7 @@ use crate::application::ports::Caller;
 use crate::application::wire::{Verb, WireFailure, WireReply, WireRequest, WireResult};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use platform::address::shown_url;
 use platform::config::Secret;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, Method, Response, Url};
@@ -56,7 +57,7 @@ impl HttpCaller {
     /// # Errors
     /// [`CallerError`].
     pub fn new(base_url: &str, key_id: &Secret, secret: &Secret, limits: CallerLimits) -> Result<Self, CallerError> {
-        let address = || CallerError::Address(base_url.to_owned());
+        let address = || CallerError::Address(shown_url(base_url));
         let base = Url::parse(base_url).map_err(|_| address())?;
         if base.cannot_be_a_base() || !matches!(base.scheme(), "http" | "https") {
             return Err(address());

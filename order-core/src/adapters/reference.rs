@@ -4,6 +4,7 @@ use crate::application::query::{Admin, Queries, QueryError};
 use crate::application::reference::ReferenceData;
 use crate::domain::asset::{Asset, ReferencePrice};
 use contracts::{Price, Symbol};
+use platform::address::shown_url;
 use platform::clock::Clock;
 use platform::config::Secret;
 use reqwest::{Client, Response, StatusCode, Url};
@@ -122,7 +123,7 @@ impl ReferencePoller {
         admin: Arc<dyn Admin>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, ReferenceError> {
-        let address = || ReferenceError::Address(gateway_url.to_owned());
+        let address = || ReferenceError::Address(shown_url(gateway_url));
         let base = Url::parse(gateway_url).map_err(|_| address())?;
         let url = base.join("/reference/v1/instruments").map_err(|_| address())?;
         let http = Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().timeout(TIMEOUT).build();

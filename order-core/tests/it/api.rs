@@ -119,6 +119,11 @@ impl Customer {
         Self { base: format!("http://{}", copy.api_addr), ..self.clone() }
     }
 
+    /// The key's id and its secret.
+    pub(crate) fn credentials(&self) -> (&str, &str) {
+        (&self.key_id, &self.secret)
+    }
+
     /// Credentials as lines of a request's head, for tests that write to the socket themselves.
     pub(crate) fn head_lines(&self) -> String {
         format!("apca-api-key-id: {}\r\napca-api-secret-key: {}\r\n", self.key_id, self.secret)

@@ -7,5 +7,6 @@ mod commands;
 mod facts;
 mod lock;
 mod operators;
+mod secrets;
 mod world;
 mod wrap;

@@ -1,6 +1,7 @@
 //! The reading side of the feed.
 
 use super::{ANSWER_LEN_MAX, EventsAnswer, HeadsAnswer, READ_LIMIT_MAX, RefusalBody, Unservable};
+use crate::address::shown_url;
 use crate::config::Secret;
 use crate::eventlog::Position;
 use contracts::Partition;
@@ -20,7 +21,7 @@ pub enum FeedError {
     /// The base address is not a URL.
     #[error("feed address {address} is not valid")]
     Address {
-        /// What was given.
+        /// What was given, without credentials.
         address: String,
     },
     /// The producer could not be reached, or did not answer in time.
@@ -70,7 +71,7 @@ impl FeedClient {
     /// # Errors
     /// [`FeedError::Address`] when that is no HTTP address.
     pub fn new(base_url: &str, token: Secret, http: Client) -> Result<Self, FeedError> {
-        let address = || FeedError::Address { address: base_url.to_owned() };
+        let address = || FeedError::Address { address: shown_url(base_url) };
         let mut base = Url::parse(base_url).map_err(|_| address())?;
         if base.cannot_be_a_base() || !matches!(base.scheme(), "http" | "https") {
             return Err(address());
