@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help stack start stop status demo test drill drill-kill drill-redis drill-overspend drill-duplicate drill-hangup bench sdk-check lock-proof prepare servers build
+.PHONY: help stack start stop status demo test drill drill-kill drill-redis drill-overspend drill-duplicate drill-hangup bench sdk-check sdk-check-node lock-proof prepare servers build
 
 # PROFILE=release runs optimised binaries.
 PROFILE ?= dev
