@@ -1,6 +1,7 @@
 //! Configuration of the order server. Every field is explained in `config.default.toml`.
 
 mod rate;
+mod stream;
 
 use crate::adapters::http::BodyLimits;
 use crate::adapters::http::limits::Rates;
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
+pub use stream::StreamSettings;
 
 /// Highest commission and collar: the whole price.
 const BPS_MAX: i64 = 10_000;
@@ -58,6 +60,8 @@ pub struct Settings {
     pub reference: ReferenceSettings,
     /// The other processes.
     pub peers: PeerSettings,
+    /// Updates to clients.
+    pub stream: StreamSettings,
     /// Looking after ourselves.
     pub watch: WatchSettings,
     /// The end.
@@ -241,6 +245,7 @@ impl Settings {
         self.validate_worker()?;
         self.validate_neighbours()?;
         self.validate_end()?;
+        self.stream.validate(self.database.connections_max)?;
         require(
             self.charges.collar_bps.is_at_most(BPS_MAX) && self.charges.commission_bps.is_at_most(BPS_MAX),
             "charges.commission_bps and charges.collar_bps must be from 0 to 10000",
@@ -433,6 +438,8 @@ mod tests {
             ("queue_len_max = 2048 -> queue_len_max = 1", "worker.queue_len_max"),
             ("age_max_ms = 60000 -> age_max_ms = 1000", "reference.age_max_ms"),
             ("collar_bps = \"500\" -> collar_bps = \"10001\"", "charges.collar_bps"),
+            ("readers_max = 4 -> readers_max = 14", "stream.readers_max"),
+            ("silence_max_ms = 60000 -> silence_max_ms = 20000", "stream.silence_max_ms"),
             ("drained_len_max = 16777216 -> drained_len_max = 1", "http.drained_len_max"),
             ("drain_timeout_ms = 10000 -> drain_timeout_ms = 4999", "worker.command_deadline_ms"),
             (

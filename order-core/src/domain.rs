@@ -12,6 +12,8 @@ pub mod place;
 pub mod refusal;
 pub mod reply;
 pub mod status;
+pub mod update;
+pub mod update_id;
 
 #[cfg(test)]
 mod interleaving;

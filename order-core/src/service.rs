@@ -4,12 +4,12 @@
 //! the bus gets the last of it. Ended the other way round, a request under way would lose its
 //! worker and be answered "unknown" for nothing.
 
+mod streams;
 mod workers;
 
 use crate::adapters::db::PgStore;
 use crate::adapters::health::{DatabaseProbe, OrderServerHealth};
-use crate::adapters::http::auth::Authenticator;
-use crate::adapters::http::limits::RequestLimits;
+use crate::adapters::http::stream::StreamState;
 use crate::adapters::http::{self, ApiState};
 use crate::adapters::migrations::MIGRATOR;
 use crate::adapters::ops::{self, OpsState};
@@ -18,6 +18,7 @@ use crate::adapters::secrets::SystemSecrets;
 use crate::adapters::sink::FactSink;
 use crate::adapters::watch;
 use crate::application::bounded::Bounded;
+use crate::application::hub::Hub;
 use crate::application::queue::Shards;
 use crate::application::reference::ReferenceData;
 use crate::config::Settings;
@@ -108,6 +109,7 @@ struct Parts {
     settings: Settings,
     pool: PgPool,
     store: PgStore,
+    hub: Arc<Hub>,
     shards: Shards,
     locks: AccountLocks,
     reference: Arc<ReferenceData>,
@@ -146,10 +148,11 @@ impl Service {
             settings.bus.clone(),
             ends.bus.clone(),
         )?;
+        let hub = Arc::new(Hub::new(settings.stream.connections_max, settings.stream.connections_per_key_max));
         let store = PgStore::new(pool.clone(), Some(publisher.clone()), Arc::clone(&ids));
         // A pool of their own: however many reads wait, they never hold up an order.
         let worker_pool = db::connect_by_key(&settings.worker_database()).await?;
-        let worker_store = PgStore::new(worker_pool, Some(publisher), Arc::clone(&ids));
+        let worker_store = PgStore::new(worker_pool, Some(publisher), Arc::clone(&ids)).waking(Arc::clone(&hub));
         // And another one: leases that wait for a connection are lost.
         let lease_pool = db::connect(&settings.lease_database()).await?;
         let (keeper, leases) = Keeper::new(ids.uuid(), lease_pool, settings.copies);
@@ -168,8 +171,21 @@ impl Service {
         );
         let consumers = PRODUCERS.into_iter().map(ConsumerStatus::new).collect();
         let probe = Arc::new(DatabaseProbe::default());
-        let parts =
-            Parts { settings, pool, store, shards, locks, reference, calendar, clock, ids, leases, consumers, probe };
+        let parts = Parts {
+            settings,
+            pool,
+            store,
+            hub,
+            shards,
+            locks,
+            reference,
+            calendar,
+            clock,
+            ids,
+            leases,
+            consumers,
+            probe,
+        };
         let mut front_tasks = JoinSet::new();
         // Given back with the first step of the end, so that others go on while this copy drains.
         front_tasks.spawn(keeper.run(ends.front.clone()));
@@ -177,7 +193,8 @@ impl Service {
         parts.start_consumers(&ends.front, &mut front_tasks)?;
         parts.start_watching(&ends.front, &mut front_tasks);
         let limits = parts.settings.server_limits();
-        front_tasks.spawn(serve(api_listener, parts.api_router(), limits, ends.front.clone()));
+        let streams = parts.start_streams(&ends.front, &mut front_tasks);
+        front_tasks.spawn(serve(api_listener, parts.api_router(streams), limits, ends.front.clone()));
         front_tasks.spawn(serve(ops_listener, parts.ops_router(base), limits, ends.front.clone()));
         let deadline = parts.deadline();
         let stages = vec![
@@ -201,19 +218,19 @@ impl Parts {
         Duration::from_millis(self.settings.http.drain_timeout_ms + self.settings.shutdown.deadline_ms)
     }
 
-    fn api_router(&self) -> Router {
+    fn api_router(&self, streams: StreamState) -> Router {
         let queries = Arc::new(Bounded::new(self.store.clone(), self.settings.database_wait_max()));
         let state = ApiState {
             commands: Arc::new(self.shards.clone()),
-            queries: queries.clone(),
+            queries,
             reference: Arc::clone(&self.reference),
             calendar: Arc::new(self.calendar.clone()),
-            authenticator: Arc::new(Authenticator::new(queries, Arc::clone(&self.clock))),
-            limits: Arc::new(RequestLimits::new(self.settings.rates())),
+            authenticator: Arc::clone(&streams.authenticator),
+            limits: Arc::clone(&streams.rates),
             clock: Arc::clone(&self.clock),
             ids: Arc::clone(&self.ids),
         };
-        http::router(state, self.settings.body_limits())
+        http::router(state, Some(streams), self.settings.body_limits())
     }
 
     fn ops_router(&self, base: impl FnOnce(Arc<dyn Health>) -> Router) -> Router {

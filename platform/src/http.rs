@@ -15,13 +15,13 @@ use axum::routing::get;
 use axum::{Json, serve::Listener};
 use http::HeaderValue;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use metrics_exporter_prometheus::PrometheusHandle;
 use places::Places;
 use serde_json::{Value, json};
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use stream::StallGuard;
@@ -30,6 +30,7 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 /// Limits of one listener.
 #[derive(Debug, Clone, Copy)]
@@ -69,7 +70,7 @@ impl Default for ServerLimits {
 pub async fn serve(listener: TcpListener, router: Router, limits: ServerLimits, shutdown: CancellationToken) {
     let permits = Arc::new(Semaphore::new(limits.connections_max));
     let places = Places::new(limits.connections_per_address_max);
-    let graceful = GracefulShutdown::new();
+    let open = TaskTracker::new();
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder
         .timer(TokioTimer::new())
@@ -95,16 +96,26 @@ pub async fn serve(listener: TcpListener, router: Router, limits: ServerLimits, 
         let _nodelay = stream.set_nodelay(true);
         let stream = TokioIo::new(StallGuard::new(stream, limits.write_stall_max));
         let connection = builder.serve_connection(stream, TowerToHyperService::new(served(&router, peer)));
-        let watched = graceful.watch(connection);
-        tokio::spawn(async move {
-            if let Err(error) = watched.await {
+        // hyper-util's own graceful shutdown does not take connections that may become websockets.
+        let (connection, stop) = (connection.with_upgrades(), shutdown.clone());
+        open.spawn(async move {
+            let mut connection = pin!(connection);
+            let ended = tokio::select! {
+                ended = connection.as_mut() => ended,
+                () = stop.cancelled() => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            };
+            if let Err(error) = ended {
                 tracing::debug!(%error, "connection ended with an error");
             }
             drop((permit, place));
         });
     }
     drop(listener);
-    if tokio::time::timeout(limits.drain_timeout, graceful.shutdown()).await.is_err() {
+    open.close();
+    if tokio::time::timeout(limits.drain_timeout, open.wait()).await.is_err() {
         tracing::warn!("connections were still open at the end of the drain time");
     }
 }

@@ -14,6 +14,7 @@ mod queries;
 mod read;
 mod rows;
 mod transaction;
+mod updates;
 mod write;
 
 pub use transaction::{PgStore, PgTransaction};

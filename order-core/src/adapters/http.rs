@@ -19,6 +19,8 @@ pub mod order_body;
 pub mod order_list;
 mod orders;
 pub mod params;
+pub mod stream;
+mod trade_event;
 
 #[cfg(test)]
 pub(crate) mod fakes;
@@ -41,6 +43,7 @@ use limits::RequestLimits;
 use params::Params;
 use platform::clock::{Clock, IdSource};
 use std::sync::Arc;
+use stream::StreamState;
 use tower_http::catch_panic::CatchPanicLayer;
 
 /// What the handlers work with.
@@ -64,10 +67,11 @@ pub struct ApiState {
     pub ids: Arc<dyn IdSource>,
 }
 
-/// The routes of the order API.
-pub fn router(state: ApiState, limits: BodyLimits) -> Router {
+/// The routes of the order API, with those of the streams, if there are any.
+pub fn router(state: ApiState, streams: Option<StreamState>, limits: BodyLimits) -> Router {
     let gate = admit::Gate { state: state.clone(), limits };
     let nothing_here = any(|| async { ApiFailure::NoEndpoint });
+    let (events, sockets) = streams.map_or_else(Default::default, stream::routes);
     let routes = Router::new()
         .route("/v2/orders", served(get(orders::list).post(orders::place).delete(orders::cancel_all)))
         .route("/v2/orders:by_client_order_id", served(get(orders::by_client_id)))
@@ -79,17 +83,19 @@ pub fn router(state: ApiState, limits: BodyLimits) -> Router {
         .route("/v2/assets/{symbol_or_id}", served(get(assets::one)))
         .route("/v2/clock", served(get(market::clock)))
         .route("/v2/calendar", served(get(market::calendar)))
+        .merge(events)
         .fallback_service(nothing_here.with_state(state.clone()))
         .layer(middleware::from_fn_with_state(limits, body::read_body))
         .layer(middleware::from_fn_with_state(gate, admit::admit))
         .with_state(state.clone());
     routes
+        .merge(sockets)
         .layer(CatchPanicLayer::custom(failure::panicked))
         .layer(middleware::from_fn_with_state(state, observe::observe))
 }
 
 /// A route that answers other methods in the dialect's shape.
-fn served(methods: MethodRouter<ApiState>) -> MethodRouter<ApiState> {
+fn served<S: Clone + Send + Sync + 'static>(methods: MethodRouter<S>) -> MethodRouter<S> {
     methods.fallback(|| async { ApiFailure::Method })
 }
 

@@ -5,15 +5,16 @@ use super::command::{CommandError, Deposit, HaltAccount, PlaceOrder, Placed, Wit
 use super::operator::Action;
 use super::store::{Plan, Snapshot, StoredRefusal, Transition};
 use crate::domain::account::{Account, Moved, Posting};
-use crate::domain::execution::Execution;
+use crate::domain::execution::{Execution, ExecutionKind};
 use crate::domain::facts::Submit;
 use crate::domain::hold::Charges;
-use crate::domain::journal::{Cause, Ledger};
+use crate::domain::journal::{Cause, Ledger, Line};
 use crate::domain::order::Order;
 use crate::domain::place::{self, CancelDecision, NewOrder, PlaceContext};
 use crate::domain::refusal::{Halt, Refusal};
 use crate::domain::reply::{self, Consequences, FactContext};
 use crate::domain::status::Status;
+use crate::domain::update::{self, Before, Update, UpdateEvent};
 use contracts::decimal::plain;
 use contracts::event::{BrokerEvent, GatewayEvent, OrdersEvent};
 use contracts::money::MoneyError;
@@ -145,12 +146,14 @@ impl Books {
         let order = place::place(account, new, context, &mut lines)?;
         let name = (account.id, order.client_order_id.clone());
         let symbol = order.terms.symbol().clone();
+        let cause = Cause { kind: "order.accepted", id: order.id.as_uuid() };
+        let to = order.status();
+        let update = Some(tell(account, &order, update::first_event(to), false, self.now));
         let plan = self.plan(account);
         plan.account = account.clone();
         plan.lines.append(&mut lines);
         plan.changed_positions.insert(symbol);
-        let cause = Cause { kind: "order.accepted", id: order.id.as_uuid() };
-        plan.transitions.push(Transition { order_id: order.id, from: None, to: order.status(), cause });
+        plan.transitions.push(Transition { order_id: order.id, from: None, to, cause, update });
         if context.open {
             plan.events.push(submit_event(&order));
         }
@@ -207,7 +210,7 @@ impl Books {
         let found = self.order(order_id).filter(|order| order.account_id == account_id).cloned();
         let mut order = found.ok_or(Refusal::OrderNotFound(order_id))?;
         let mut account = self.account(account_id).ok_or(CommandError::AccountNotFound)?.clone();
-        let from = order.status();
+        let before = Before::of(&order);
         let mut lines = Vec::new();
         let decision = place::cancel(&mut account, &mut order, &self.charges, self.now, &mut lines)?;
         let cause = Cause { kind: "order.cancel_requested", id: order_id.as_uuid() };
@@ -218,7 +221,7 @@ impl Books {
                 self.plan(&account).events.push(OrdersEvent::Cancel { order_id, request });
             }
         }
-        self.record(account, order, from, cause, lines);
+        self.record(account, order, &before, None, cause, lines);
         Ok(())
     }
 
@@ -237,8 +240,8 @@ impl Books {
         let found = self.order(order_id).filter(|order| order.account_id == account_id).cloned();
         let mut order = found.ok_or(Refusal::OrderNotFound(order_id))?;
         let mut account = self.account(account_id).ok_or(CommandError::AccountNotFound)?.clone();
-        let from = order.status();
-        if from != Status::Reserved || self.snapshot.parked.contains(&account_id) {
+        let before = Before::of(&order);
+        if order.status() != Status::Reserved || self.snapshot.parked.contains(&account_id) {
             return Ok(());
         }
         if self.halted(&account, order.terms.symbol()).is_some() {
@@ -260,7 +263,7 @@ impl Books {
                 order.touch(self.now);
             }
         }
-        self.record(account, order, from, cause, lines);
+        self.record(account, order, &before, None, cause, lines);
         Ok(())
     }
 
@@ -358,12 +361,12 @@ impl Books {
     /// [`FactError`]; nothing of the event has taken effect then.
     pub fn gateway_event(&mut self, event: &GatewayEvent, event_id: EventId) -> Result<Consequences, FactError> {
         let (mut account, mut order) = self.for_fact(event.order_id())?;
-        let from = order.status();
+        let before = Before::of(&order);
         let mut lines = Vec::new();
         let result = reply::apply_gateway(&mut account, &mut order, event, &self.fact(event_id), &mut lines)?;
         let cause = Cause { kind: contracts::event::Payload::kind(event), id: event_id.as_uuid() };
         self.consequences(&account, order.id, result);
-        self.record(account, order, from, cause, lines);
+        self.record(account, order, &before, None, cause, lines);
         Ok(result)
     }
 
@@ -378,19 +381,20 @@ impl Books {
         event_id: EventId,
     ) -> Result<Consequences, FactError> {
         let (mut account, mut order) = self.for_fact(order_id)?;
-        let from = order.status();
+        let before = Before::of(&order);
         let mut ledger = self.snapshot.executions.get(&order_id).cloned().unwrap_or_default();
         let execution = reply::execution_of(event, event_id).filter(|new| is_new(new, &ledger));
         ledger.extend(execution.clone());
         let mut lines = Vec::new();
         let result = reply::apply_broker(&mut account, &mut order, event, &ledger, &self.fact(event_id), &mut lines)?;
+        let kind = execution.as_ref().map(|execution| execution.kind.clone());
         if let Some(execution) = execution {
             self.snapshot.executions.insert(order_id, ledger);
             self.plan(&account).executions.push((order_id, execution));
         }
         let cause = Cause { kind: contracts::event::Payload::kind(event), id: event_id.as_uuid() };
         self.consequences(&account, order_id, result);
-        self.record(account, order, from, cause, lines);
+        self.record(account, order, &before, kind.as_ref(), cause, lines);
         Ok(result)
     }
 
@@ -420,26 +424,46 @@ impl Books {
 
     fn record(
         &mut self,
-        account: Account,
+        mut account: Account,
         order: Order,
-        from: Status,
+        before: &Before,
+        execution: Option<&ExecutionKind>,
         cause: Cause,
-        lines: Vec<crate::domain::journal::Line>,
+        lines: Vec<Line>,
     ) {
-        let to = order.status();
+        let steps = update::steps(before, &order, execution);
+        let now = self.now;
+        let transitions: Vec<Transition> = steps
+            .into_iter()
+            .map(|update::Step { from, to, event }| {
+                let update = event.map(|event| tell(&mut account, &order, event, execution.is_some(), now));
+                Transition { order_id: order.id, from: Some(from), to, cause, update }
+            })
+            .collect();
         let plan = self.plan(&account);
         plan.account = account;
+        plan.transitions.extend(transitions);
         plan.lines.extend(lines);
         plan.changed_positions.insert(order.terms.symbol().clone());
-        if to != from {
-            plan.transitions.push(Transition { order_id: order.id, from: Some(from), to, cause });
-        }
         match plan.new_orders.get_mut(&order.id) {
             Some(new) => *new = order,
             None => {
                 plan.changed_orders.insert(order.id, order);
             }
         }
+    }
+}
+
+/// Numbers an update of an account's order, as it stands after what happened.
+fn tell(account: &mut Account, order: &Order, event: UpdateEvent, is_execution: bool, now: OffsetDateTime) -> Update {
+    account.last_update = account.last_update.next(now);
+    let executed = order.facts.executed;
+    Update {
+        mark: account.last_update,
+        event,
+        filled_quantity: executed.net_quantity,
+        filled_notional: executed.net_notional,
+        position_quantity: is_execution.then(|| account.balance(Moved::Shares(order.terms.symbol())).total()),
     }
 }
 

@@ -4,6 +4,7 @@
 
 use super::query::{AccountView, ApiKey, OrderFilter, PositionView, Queries, QueryError, StatusCounts};
 use super::store::{Deferred, LockMode, LogPosition, Plan, Snapshot, Store, StoreError, Transaction, Wants};
+use super::updates::{StoredUpdate, UpdateReads};
 use crate::domain::asset::Asset;
 use crate::domain::order::Order;
 use async_trait::async_trait;
@@ -107,9 +108,9 @@ impl<T: Transaction> Transaction for BoundedTransaction<T> {
 }
 
 macro_rules! bounded_queries {
-    ($($name:ident($($arg:ident: $type:ty),*) -> $out:ty;)+) => {
+    ($reads:ident: $($name:ident($($arg:ident: $type:ty),*) -> $out:ty;)+) => {
         #[async_trait]
-        impl<Q: Queries> Queries for Bounded<Q> {
+        impl<Q: $reads> $reads for Bounded<Q> {
             $(async fn $name(&self, $($arg: $type),*) -> Result<$out, QueryError> {
                 match timeout(self.limit, self.inner.$name($($arg),*)).await {
                     Ok(result) => result,
@@ -121,6 +122,16 @@ macro_rules! bounded_queries {
 }
 
 bounded_queries! {
+    UpdateReads:
+    update_heads(accounts: &[AccountId]) -> Vec<(AccountId, i64)>;
+    updates(account: AccountId, after: i64, limit: i64) -> Vec<StoredUpdate>;
+    update_before(account: AccountId, at: OffsetDateTime) -> i64;
+    update_time(account: AccountId, seq: i64) -> Option<OffsetDateTime>;
+    valid_keys(key_ids: &[String]) -> BTreeSet<String>;
+}
+
+bounded_queries! {
+    Queries:
     order(account: AccountId, order: OrderId) -> Option<Order>;
     any_order(order: OrderId) -> Option<Order>;
     order_by_client_id(account: AccountId, id: &ClientOrderId) -> Option<Order>;

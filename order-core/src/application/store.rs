@@ -7,6 +7,7 @@ use crate::domain::execution::Execution;
 use crate::domain::journal::{Cause, Line};
 use crate::domain::order::Order;
 use crate::domain::status::Status;
+use crate::domain::update::Update;
 use contracts::event::{Envelope, OrdersEvent, Producer};
 use contracts::{AccountId, BrokerId, BrokerOrderId, ClientOrderId, EventId, OrderId, Partition, Symbol};
 use rust_decimal::Decimal;
@@ -132,7 +133,7 @@ pub struct Halts {
     pub symbols: BTreeSet<Symbol>,
 }
 
-/// A change of an order's status.
+/// A step of an order: a change of its status, or an execution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Transition {
     /// Which order.
@@ -143,6 +144,8 @@ pub struct Transition {
     pub to: Status,
     /// Why. Never absent.
     pub cause: Cause,
+    /// What the order's owner is told of it.
+    pub update: Option<Update>,
 }
 
 /// Everything that one batch changes of one account.
@@ -160,7 +163,7 @@ pub struct Plan {
     pub executions: Vec<(OrderId, Execution)>,
     /// Journal lines to append.
     pub lines: Vec<Line>,
-    /// Status changes to append.
+    /// Steps of orders to append.
     pub transitions: Vec<Transition>,
     /// Events for the gateway.
     pub events: Vec<OrdersEvent>,

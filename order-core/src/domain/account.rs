@@ -1,6 +1,7 @@
 //! One account's cash and shares, and the only functions that move them.
 
 use super::journal::{Cause, Ledger, Line};
+use super::update::UpdateMark;
 use contracts::money::{MoneyError, add, bounded};
 use contracts::{AccountId, Currency, OrderId, Symbol};
 use rust_decimal::Decimal;
@@ -62,6 +63,8 @@ pub struct Account {
     pub cash: Balance,
     /// Its shares, at least those that the work at hand needs.
     pub positions: BTreeMap<Symbol, Position>,
+    /// The last update that its owner was told.
+    pub last_update: UpdateMark,
 }
 
 /// What moves: the account's cash, or a share.
@@ -221,6 +224,7 @@ pub(crate) mod tests {
             currency: Currency::USD,
             cash: Balance { available: Decimal::from(cash), ..Balance::default() },
             positions: BTreeMap::new(),
+            last_update: UpdateMark::START,
         }
     }
 

@@ -123,7 +123,12 @@ impl Status {
     /// API has no word for it, and clients must not take it for an end.
     #[must_use]
     pub fn api(self, facts: &Facts) -> ApiStatus {
-        let filled_some = facts.executed.gross_quantity > Decimal::ZERO;
+        self.word(facts.executed.gross_quantity > Decimal::ZERO)
+    }
+
+    /// The same, where only that is known of the facts.
+    #[must_use]
+    pub const fn word(self, filled_some: bool) -> ApiStatus {
         match self {
             Self::Reserved => ApiStatus::Accepted,
             Self::PendingSend | Self::Sent => ApiStatus::PendingNew,

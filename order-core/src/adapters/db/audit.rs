@@ -28,6 +28,7 @@ impl Audit for PgStore {
         found.extend(list("doubt_ends_by_evidence", doubts(&mut tx).await?));
         found.extend(list("nothing_is_parked", parked(&mut tx).await?));
         found.extend(list("log_is_gapless", log(&mut tx).await?));
+        found.extend(list("updates_are_gapless", updates(&mut tx).await?));
         Ok(found)
     }
 }
@@ -154,7 +155,7 @@ async fn doubts(conn: &mut PgConnection) -> Result<Vec<String>, QueryError> {
         r#"
         select format('order %s left doubt for %s because of %s', order_id, to_status, cause) as "detail!"
         from order_transitions
-        where from_status = 'in_doubt' and cause !~ '^(gateway|broker)\.'
+        where from_status = 'in_doubt' and to_status <> 'in_doubt' and cause !~ '^(gateway|broker)\.'
         limit 100
         "#
     )
@@ -184,6 +185,32 @@ async fn log(conn: &mut PgConnection) -> Result<Vec<String>, QueryError> {
         from event_heads h left join event_log e on e.partition = h.partition
         group by h.partition, h.seq
         having h.seq <> count(e.seq) or h.seq <> coalesce(max(e.seq), 0)
+        "#
+    )
+    .fetch_all(conn)
+    .await
+    .map_err(failed)
+}
+
+/// The updates of an account are numbered without a gap, up to the number that the account has, and
+/// their times never go back.
+async fn updates(conn: &mut PgConnection) -> Result<Vec<String>, QueryError> {
+    sqlx::query_scalar!(
+        r#"
+        with told as (
+            select account_id, count(*) as updates, max(update_seq) as last, bool_or(earlier > at) as back
+            from (
+                select account_id, update_seq, at,
+                       lag(at) over (partition by account_id order by update_seq) as earlier
+                from order_transitions where update_seq is not null
+            ) t
+            group by account_id
+        )
+        select format('account %s: head %s, %s updates, last %s, times go back: %s', a.id, a.update_seq, t.updates,
+                      t.last, t.back) as "detail!"
+        from accounts a left join told t on t.account_id = a.id
+        where a.update_seq <> coalesce(t.updates, 0) or a.update_seq <> coalesce(t.last, 0) or t.back
+        limit 100
         "#
     )
     .fetch_all(conn)

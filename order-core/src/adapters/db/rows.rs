@@ -6,6 +6,7 @@ use crate::domain::execution::{Executed, Execution, ExecutionKind};
 use crate::domain::facts::{BrokerEnd, Facts, Submit};
 use crate::domain::hold::Hold;
 use crate::domain::order::{Order, Times};
+use crate::domain::update::UpdateMark;
 use contracts::{
     AccountId, BrokerId, BrokerOrderId, ClientOrderId, Currency, EventId, ExecutionId, OrderId, OrderTerms, Price,
     Quantity, Symbol,
@@ -43,6 +44,8 @@ pub(super) struct AccountRow {
     pub(super) cash_held: Decimal,
     pub(super) cash_shortfall: Decimal,
     pub(super) halt_reason: Option<String>,
+    pub(super) update_seq: i64,
+    pub(super) update_at: OffsetDateTime,
     pub(super) parked: bool,
     /// Which of the symbols that were asked about are halted; an empty one is the whole market.
     pub(super) halts: Vec<String>,
@@ -58,6 +61,7 @@ impl AccountRow {
             currency: valid(Currency::new(&self.currency))?,
             cash: Balance { available: self.cash_available, held: self.cash_held, shortfall: self.cash_shortfall },
             positions: BTreeMap::new(),
+            last_update: UpdateMark { seq: self.update_seq, at: self.update_at },
         })
     }
 }

@@ -1,6 +1,7 @@
 //! One transaction on the order server's database, and the store that opens them.
 
 use super::{corrupt, failed, read, write};
+use crate::application::hub::Hub;
 use crate::application::store::{
     Deferred, LockMode, LogPosition, Plan, Snapshot, Store, StoreError, Transaction, Wants,
 };
@@ -21,6 +22,7 @@ use uuid::Uuid;
 pub struct PgStore {
     pub(super) pool: PgPool,
     publisher: Option<Publisher>,
+    hub: Option<Arc<Hub>>,
     ids: Arc<dyn IdSource>,
 }
 
@@ -29,7 +31,13 @@ impl PgStore {
     /// read the feed.
     #[must_use]
     pub fn new(pool: PgPool, publisher: Option<Publisher>, ids: Arc<dyn IdSource>) -> Self {
-        Self { pool, publisher, ids }
+        Self { pool, publisher, hub: None, ids }
+    }
+
+    /// Wakes the streams of `hub` after each commit.
+    #[must_use]
+    pub fn waking(self, hub: Arc<Hub>) -> Self {
+        Self { hub: Some(hub), ..self }
     }
 }
 
@@ -38,7 +46,8 @@ impl Store for PgStore {
 
     async fn begin(&self) -> Result<PgTransaction, StoreError> {
         let tx = self.pool.begin().await.map_err(failed("begin"))?;
-        Ok(PgTransaction { tx, publisher: self.publisher.clone(), ids: Arc::clone(&self.ids) })
+        let (publisher, hub) = (self.publisher.clone(), self.hub.clone());
+        Ok(PgTransaction { tx, publisher, hub, ids: Arc::clone(&self.ids) })
     }
 
     async fn load(&self, wants: &Wants) -> Result<Snapshot, StoreError> {
@@ -69,6 +78,7 @@ impl Store for PgStore {
 pub struct PgTransaction {
     tx: sqlx::Transaction<'static, Postgres>,
     publisher: Option<Publisher>,
+    hub: Option<Arc<Hub>>,
     ids: Arc<dyn IdSource>,
 }
 
@@ -355,6 +365,9 @@ impl Transaction for PgTransaction {
         self.tx.commit().await.map_err(|e| StoreError::CommitUnknown { source: Box::new(e) })?;
         if let (Some(publisher), false) = (&self.publisher, envelopes.is_empty()) {
             publisher.committed(envelopes);
+        }
+        if let Some(hub) = &self.hub {
+            hub.committed(plans);
         }
         Ok(())
     }

@@ -3,8 +3,9 @@
 
 use super::rows::execution_columns;
 use super::{corrupt, failed, operators};
-use crate::application::store::{Plan, StoreError};
+use crate::application::store::{Plan, StoreError, Transition};
 use crate::domain::order::Order;
+use crate::domain::update::Update;
 use rust_decimal::Decimal;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
@@ -42,17 +43,23 @@ async fn accounts(conn: &mut PgConnection, plans: &[Plan]) -> Result<(), StoreEr
     let shortfall: Vec<Decimal> = plans.iter().map(|plan| plan.account.cash.shortfall).collect();
     #[cfg(oor_without_version_check)]
     let versions = super::mutant::versions_now(conn, &ids).await?;
+    let update_seqs: Vec<i64> = plans.iter().map(|plan| plan.account.last_update.seq).collect();
+    let update_times: Vec<OffsetDateTime> = plans.iter().map(|plan| plan.account.last_update.at).collect();
     let done = sqlx::query!(
         "update accounts a
-         set version = a.version + 1, cash_available = w.available, cash_held = w.held, cash_shortfall = w.shortfall
-         from unnest($1::uuid[], $2::bigint[], $3::numeric[], $4::numeric[], $5::numeric[])
-             w (id, version, available, held, shortfall)
+         set version = a.version + 1, cash_available = w.available, cash_held = w.held, cash_shortfall = w.shortfall,
+             update_seq = w.update_seq, update_at = w.update_at
+         from unnest($1::uuid[], $2::bigint[], $3::numeric[], $4::numeric[], $5::numeric[], $6::bigint[],
+                     $7::timestamptz[])
+             w (id, version, available, held, shortfall, update_seq, update_at)
          where a.id = w.id and a.version = w.version",
         &ids,
         &versions,
         &available,
         &held,
         &shortfall,
+        &update_seqs,
+        &update_times,
     )
     .execute(conn)
     .await
@@ -294,25 +301,52 @@ async fn journal(conn: &mut PgConnection, plans: &[Plan], now: OffsetDateTime) -
     check_count("append journal lines", lines.len(), done.rows_affected())
 }
 
+/// What is told of a step. Nothing in the build without the version check: the numbers are unique and
+/// would guard in its place.
+fn told(step: &Transition) -> Option<Update> {
+    step.update.filter(|_| !cfg!(oor_without_version_check))
+}
+
 async fn transitions(conn: &mut PgConnection, plans: &[Plan], now: OffsetDateTime) -> Result<(), StoreError> {
-    let rows: Vec<_> = plans.iter().flat_map(|plan| plan.transitions.iter()).collect();
+    let rows: Vec<_> =
+        plans.iter().flat_map(|plan| plan.transitions.iter().map(|step| (plan.account.id.as_uuid(), step))).collect();
     if rows.is_empty() {
         return Ok(());
     }
+    let (accounts, rows): (Vec<Uuid>, Vec<&Transition>) = rows.into_iter().unzip();
     let orders: Vec<Uuid> = rows.iter().map(|t| t.order_id.as_uuid()).collect();
     let from: Vec<Option<String>> = rows.iter().map(|t| t.from.map(|status| status.as_str().to_owned())).collect();
     let to: Vec<String> = rows.iter().map(|t| t.to.as_str().to_owned()).collect();
     let causes: Vec<String> = rows.iter().map(|t| t.cause.kind.to_owned()).collect();
     let cause_ids: Vec<Uuid> = rows.iter().map(|t| t.cause.id).collect();
+    let times: Vec<OffsetDateTime> = rows.iter().map(|t| told(t).map_or(now, |update| update.mark.at)).collect();
+    let owners: Vec<Option<Uuid>> =
+        accounts.iter().zip(&rows).map(|(account, t)| told(t).is_some().then_some(*account)).collect();
+    let seqs: Vec<Option<i64>> = rows.iter().map(|t| told(t).map(|update| update.mark.seq)).collect();
+    let events: Vec<Option<String>> =
+        rows.iter().map(|t| told(t).map(|update| update.event.as_str().to_owned())).collect();
+    let figure = |f: fn(&Update) -> Option<Decimal>| -> Vec<Option<Decimal>> {
+        rows.iter().map(|t| told(t).as_ref().and_then(f)).collect()
+    };
+    let filled = figure(|u| Some(u.filled_quantity).filter(|quantity| !quantity.is_zero()));
+    let notionals = figure(|u| Some(u.filled_notional).filter(|money| !money.is_zero()));
     let done = sqlx::query!(
-        "insert into order_transitions (order_id, from_status, to_status, cause, cause_id, at)
-         select w.*, $6 from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::uuid[]) w",
+        "insert into order_transitions (order_id, from_status, to_status, cause, cause_id, at, account_id, update_seq,
+             event, filled_quantity, filled_notional, position_quantity)
+         select * from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::uuid[], $6::timestamptz[],
+             $7::uuid[], $8::bigint[], $9::text[], $10::numeric[], $11::numeric[], $12::numeric[])",
         &orders,
         &from as &[Option<String>],
         &to,
         &causes,
         &cause_ids,
-        now,
+        &times,
+        &owners as &[Option<Uuid>],
+        &seqs as &[Option<i64>],
+        &events as &[Option<String>],
+        &filled as &[Option<Decimal>],
+        &notionals as &[Option<Decimal>],
+        &figure(|u| u.position_quantity) as &[Option<Decimal>],
     )
     .execute(conn)
     .await

@@ -115,6 +115,13 @@ pub struct Credentials {
 }
 
 impl Credentials {
+    /// A key and secret that came in a message.
+    #[must_use]
+    pub fn new(key_id: String, secret: String) -> Option<Self> {
+        let given = Self { key_id, secret };
+        given.is_well_formed().then_some(given)
+    }
+
     /// The dialect's headers, else HTTP Basic; never a part of each.
     #[must_use]
     pub fn read(headers: &HeaderMap) -> Option<Self> {
@@ -123,10 +130,13 @@ impl Credentials {
         } else {
             Self::basic(single(headers, &header::AUTHORIZATION)?)?
         };
-        let good = !found.key_id.is_empty()
-            && found.key_id.len() <= KEY_ID_LEN_MAX
-            && found.key_id.bytes().all(|b| b.is_ascii_graphic());
-        good.then_some(found)
+        found.is_well_formed().then_some(found)
+    }
+
+    fn is_well_formed(&self) -> bool {
+        !self.key_id.is_empty()
+            && self.key_id.len() <= KEY_ID_LEN_MAX
+            && self.key_id.bytes().all(|b| b.is_ascii_graphic())
     }
 
     fn basic(value: &str) -> Option<Self> {

@@ -3,14 +3,18 @@
 use crate::application::query::{AccountView, PositionView};
 use crate::domain::account::{Account, AccountStatus};
 use crate::domain::asset::{Asset, ReferencePrice};
+use crate::domain::execution::Executed;
 use crate::domain::order::Order;
 use crate::domain::status::Status;
+use crate::domain::update::UpdateMark;
 use contracts::alpaca::{
     self, AccountEntity, AssetClass, AssetEntity, AssetStatus, Exchange, OrderClass, OrderEntity, PositionEntity,
     PositionIntent, PositionSide,
 };
-use contracts::{OrderType, Side, TimeInForce};
+use contracts::{ClientOrderId, OrderId, OrderTerms, OrderType, Side, TimeInForce};
 use rust_decimal::Decimal;
+use time::OffsetDateTime;
+use uuid::Uuid;
 
 /// Decimals of a quotient, such as an average price. Informative only: nothing is computed on.
 const QUOTIENT_SCALE: u32 = 9;
@@ -20,12 +24,45 @@ fn quotient(dividend: Decimal, divisor: Decimal) -> Option<Decimal> {
     Some(dividend.checked_div(divisor)?.round_dp(QUOTIENT_SCALE))
 }
 
+/// What is shown of an order, as it stands now or stood then.
+pub(super) struct Shown<'a> {
+    pub(super) id: OrderId,
+    pub(super) client_order_id: &'a ClientOrderId,
+    pub(super) terms: &'a OrderTerms,
+    pub(super) asset_id: Uuid,
+    pub(super) accepted: OffsetDateTime,
+    pub(super) updated: OffsetDateTime,
+    pub(super) cancel_requested: Option<OffsetDateTime>,
+    pub(super) ended: Option<OffsetDateTime>,
+    pub(super) status: Status,
+    pub(super) word: alpaca::OrderStatus,
+    pub(super) executed: Executed,
+    pub(super) commission: Decimal,
+}
+
 /// An order for its owner.
 #[must_use]
 pub fn order(order: &Order) -> OrderEntity {
     let status = order.status();
-    let executed = order.facts.executed;
-    let ended = |at: Status| if status == at { order.times.ended } else { None };
+    shown(&Shown {
+        id: order.id,
+        client_order_id: &order.client_order_id,
+        terms: &order.terms,
+        asset_id: order.asset_id,
+        accepted: order.times.accepted,
+        updated: order.times.updated,
+        cancel_requested: order.times.cancel_requested,
+        ended: order.times.ended,
+        status,
+        word: status.api(&order.facts),
+        executed: order.facts.executed,
+        commission: order.commission,
+    })
+}
+
+pub(super) fn shown(order: &Shown<'_>) -> OrderEntity {
+    let executed = order.executed;
+    let ended = |at: Status| if order.status == at { order.ended } else { None };
     let order_type = match order.terms.order_type() {
         OrderType::Market => alpaca::OrderType::Market,
         OrderType::Limit => alpaca::OrderType::Limit,
@@ -37,16 +74,16 @@ pub fn order(order: &Order) -> OrderEntity {
     OrderEntity {
         id: order.id.as_uuid(),
         client_order_id: order.client_order_id.as_str().to_owned(),
-        created_at: order.times.accepted,
-        updated_at: order.times.updated,
-        submitted_at: order.times.accepted,
+        created_at: order.accepted,
+        updated_at: order.updated,
+        submitted_at: order.accepted,
         filled_at: ended(Status::Filled),
         expired_at: ended(Status::Expired),
         expires_at: None,
         canceled_at: ended(Status::Canceled),
         failed_at: ended(Status::Rejected),
         replaced_at: None,
-        cancel_requested_at: order.times.cancel_requested,
+        cancel_requested_at: order.cancel_requested,
         replaced_by: None,
         replaces: None,
         asset_id: Some(order.asset_id),
@@ -70,7 +107,7 @@ pub fn order(order: &Order) -> OrderEntity {
         trail_percent: None,
         trail_price: None,
         hwm: None,
-        status: status.api(&order.facts),
+        status: order.word.clone(),
         extended_hours: false,
         legs: None,
         ratio_qty: None,
@@ -181,7 +218,8 @@ pub fn account(view: &AccountView, positions: &[Valued<'_>]) -> AccountEntity {
 fn restriction(view: &AccountView, positions: &[Valued<'_>]) -> Option<String> {
     let positions = positions.iter().map(|p| (p.view.asset.symbol.clone(), p.view.position)).collect();
     let (id, status, currency, cash) = (view.id, view.status, view.currency, view.cash);
-    Account { id, version: 0, status, halt_reason: None, currency, cash, positions }.restriction()
+    let last_update = UpdateMark::START;
+    Account { id, version: 0, status, halt_reason: None, currency, cash, positions, last_update }.restriction()
 }
 
 /// A listed asset.

@@ -67,6 +67,9 @@ pub enum ApiFailure {
     /// No such route.
     #[error("endpoint not found")]
     NoEndpoint,
+    /// Every place for a stream is taken.
+    #[error("too many streams are open")]
+    TooManyStreams,
     /// The route does not serve the method.
     #[error("method is not allowed for this endpoint")]
     Method,
@@ -105,7 +108,9 @@ impl ApiFailure {
             Self::NotFound { .. } | Self::NoEndpoint => (StatusCode::NOT_FOUND, codes::NOT_FOUND),
             Self::Method => (StatusCode::METHOD_NOT_ALLOWED, own_codes::METHOD),
             Self::Command(error) => command_answer(error),
-            Self::Query(QueryError::Store { .. }) => (StatusCode::SERVICE_UNAVAILABLE, codes::UNAVAILABLE),
+            Self::TooManyStreams | Self::Query(QueryError::Store { .. }) => {
+                (StatusCode::SERVICE_UNAVAILABLE, codes::UNAVAILABLE)
+            }
             Self::Query(QueryError::Corrupt { .. }) | Self::Calendar(_) => {
                 (StatusCode::INTERNAL_SERVER_ERROR, codes::INTERNAL)
             }

@@ -37,7 +37,7 @@ impl Answer {
 }
 
 async fn send(world: &World, request: Request<Body>) -> Answer {
-    let response = router(world.state(), LIMITS).oneshot(request).await.unwrap();
+    let response = router(world.state(), None, LIMITS).oneshot(request).await.unwrap();
     let (parts, body) = response.into_parts();
     let bytes = to_bytes(body, usize::MAX).await.unwrap();
     let body = if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).unwrap() };
@@ -214,7 +214,7 @@ async fn a_revoked_key_stops_working_within_a_second() {
     let state = world.state();
     let ask = || async {
         let request = signed("GET", "/v2/account").body(Body::empty()).unwrap();
-        router(state.clone(), LIMITS).oneshot(request).await.unwrap().status()
+        router(state.clone(), None, LIMITS).oneshot(request).await.unwrap().status()
     };
     assert_eq!(ask().await, StatusCode::OK);
     world.fake.keys.lock().unwrap().clear();

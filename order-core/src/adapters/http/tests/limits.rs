@@ -26,7 +26,7 @@ fn state(world: &World, rates: Rates) -> ApiState {
 }
 
 async fn send(state: &ApiState, request: Request<Body>) -> Answer {
-    let response = router(state.clone(), LIMITS).oneshot(request).await.unwrap();
+    let response = router(state.clone(), None, LIMITS).oneshot(request).await.unwrap();
     let (parts, body) = response.into_parts();
     let bytes = to_bytes(body, usize::MAX).await.unwrap();
     let body = if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).unwrap() };
