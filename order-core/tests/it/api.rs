@@ -17,6 +17,7 @@ mod ops;
 mod orders;
 mod reference;
 mod strangers;
+mod streams;
 
 use axum::routing::get;
 use axum::{Json, Router};
