@@ -127,7 +127,7 @@ bounded_queries! {
     updates(account: AccountId, after: i64, limit: i64) -> Vec<StoredUpdate>;
     update_before(account: AccountId, at: OffsetDateTime) -> i64;
     update_time(account: AccountId, seq: i64) -> Option<OffsetDateTime>;
-    valid_keys(key_ids: &[String]) -> BTreeSet<String>;
+    valid_keys(key_ids: &[String], now: OffsetDateTime) -> BTreeSet<String>;
 }
 
 bounded_queries! {
