@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help stack start stop status demo test drill drill-kill drill-redis drill-overspend drill-duplicate drill-hangup bench sdk-check sdk-check-node lock-proof prepare servers build
+.PHONY: help stack start stop status demo test drill drill-kill drill-push drill-redis drill-overspend drill-duplicate drill-hangup bench sdk-check sdk-check-node lock-proof prepare servers build
 
 # PROFILE=release runs optimised binaries.
 PROFILE ?= dev
@@ -58,6 +58,9 @@ lock-proof: servers ## Proves that the tests of the account lock can fail: they 
 drill-kill: servers build ## Kills PROCESS (or all) TIMES times under load and compares with the broker. REDIS=1 stops Redis for 30 s too.
 	@$(RUN) $(BIN)/drill kill --process $(PROCESS) --times $(TIMES) --seed $(SEED) $(if $(REDIS),--redis)
 
+drill-push: servers build ## Kills the fill receiver TIMES times while events come by stream and by push, some by push alone first.
+	@$(RUN) $(BIN)/drill push --times $(TIMES) --seed $(SEED)
+
 drill-redis: servers build ## Redis stopped for 30 seconds under load, and started again empty.
 	@$(RUN) $(BIN)/drill redis --seed $(SEED)
 
@@ -73,6 +76,7 @@ drill-hangup: servers build ## Clients that hang up in the middle.
 drill: servers build ## All drills, one after the other.
 	@for process in order-server broker-gateway fill-receiver; do \
 	  $(BIN)/drill kill --process $$process --times $(TIMES) --seed $(SEED) || exit 1; done
+	@$(BIN)/drill push --times $(TIMES) --seed $(SEED)
 	@for name in redis overspend duplicate hangup; do $(BIN)/drill $$name --seed $(SEED) || exit 1; done
 
 bench: servers ## Accepted and filled orders a second beside pgbench on the same server, optimised: SECONDS, CONNECTIONS, ROUNDS, ACCOUNTS.

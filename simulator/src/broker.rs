@@ -24,6 +24,7 @@ mod matching;
 mod oracle;
 mod order;
 mod price;
+pub mod push;
 mod reply;
 mod schedule;
 mod server;

@@ -14,7 +14,8 @@ use simulator::drill::exercise::{Exercise, ExerciseOptions};
 use simulator::drill::kill::KillOptions;
 use simulator::drill::load::LoadOptions;
 use simulator::drill::outcome::Outcome;
-use simulator::drill::{burst, demo, kill};
+use simulator::drill::push::PushOptions;
+use simulator::drill::{burst, demo, kill, push};
 use simulator::stack::{Announcer, ProcessName};
 
 /// Drills on a private stack. Each ends with one line on the standard output, and exits with 1 when a promise broke.
@@ -56,6 +57,12 @@ enum Command {
         #[arg(long)]
         redis: bool,
     },
+    /// SIGKILL of the fill receiver, which takes every event by stream and by push, some by push alone first.
+    Push {
+        /// How often.
+        #[arg(long, default_value_t = 50)]
+        times: u32,
+    },
     /// Redis stopped for 30 seconds under load and started again empty.
     Redis,
     /// Twenty concurrent spenders of one balance while Redis is down.
@@ -71,6 +78,7 @@ impl Command {
         match self {
             Self::Demo { .. } => "demo",
             Self::Kill { .. } => "kill",
+            Self::Push { .. } => "push",
             Self::Redis => "redis",
             Self::Overspend => "overspend",
             Self::Duplicate => "duplicate",
@@ -88,8 +96,11 @@ impl Command {
     /// minutes are scaled down on a local stack, the time limits of calls are not.
     fn extra(&self) -> BTreeMap<ProcessName, Vec<(String, String)>> {
         let patient = ("BROKER_GATEWAY__RETRY__VALID_FOR_MINUTES".to_owned(), "120".to_owned());
+        // What a drill of the stream alone loses must not be mended by a push.
+        let no_push = (ProcessName::BrokerSim, vec![("BROKER_SIM__PUSH_URL".to_owned(), String::new())]);
         match self {
-            Self::Kill { .. } => BTreeMap::from([(ProcessName::BrokerGateway, vec![patient])]),
+            Self::Kill { .. } => BTreeMap::from([(ProcessName::BrokerGateway, vec![patient]), no_push]),
+            Self::Redis => BTreeMap::from([no_push]),
             _ => BTreeMap::new(),
         }
     }
@@ -98,7 +109,9 @@ impl Command {
     fn deposits(&self) -> Vec<Decimal> {
         match self {
             Self::Demo { .. } => [250_000, 250_000, 250_000, 250_000, 1_000_000, 2_000].map(Decimal::from).to_vec(),
-            Self::Kill { .. } | Self::Redis => [2_000_000; 11].into_iter().chain([2_000]).map(Decimal::from).collect(),
+            Self::Kill { .. } | Self::Push { .. } | Self::Redis => {
+                [2_000_000; 11].into_iter().chain([2_000]).map(Decimal::from).collect()
+            }
             Self::Overspend | Self::Duplicate | Self::Hangup => vec![Decimal::from(100_000)],
         }
     }
@@ -175,6 +188,10 @@ async fn perform(exercise: &Exercise, arguments: &Arguments) -> anyhow::Result<(
             let mut outcome = kill::run(exercise, &options).await?;
             outcome.note("process", process.as_str());
             outcome
+        }
+        Command::Push { times } => {
+            let options = PushOptions { times: *times, seed: arguments.seed, load, settle_limit: settle };
+            push::run(exercise, &options).await?
         }
         Command::Redis => kill::run_redis(exercise, load, settle).await?,
         Command::Overspend => burst::overspend(exercise, settle).await?,

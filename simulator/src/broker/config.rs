@@ -95,6 +95,10 @@ pub struct SimConfig {
     pub lookup: Probabilities,
     /// Faults of the event stream, drawn once an event.
     pub stream: Probabilities,
+    /// Faults of pushes, drawn once a push.
+    pub push: Probabilities,
+    /// Streams and replays show nothing new, only heartbeats: what happens is pushed before it is streamed.
+    pub stream_stalled: bool,
 }
 
 /// Why a change of the configuration was refused.
@@ -147,6 +151,8 @@ impl SimConfig {
             cancel: Probabilities::new(),
             lookup: Probabilities::new(),
             stream: Probabilities::new(),
+            push: Probabilities::new(),
+            stream_stalled: false,
         }
     }
 
@@ -173,11 +179,12 @@ impl SimConfig {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
-        let tables: [(&'static str, &Probabilities, &[Stage]); 4] = [
+        let tables: [(&'static str, &Probabilities, &[Stage]); 5] = [
             ("submit", &self.submit, &[Stage::Request, Stage::Execution]),
             ("cancel", &self.cancel, &[Stage::Request, Stage::Cancel]),
             ("lookup", &self.lookup, &[Stage::Request]),
             ("stream", &self.stream, &[Stage::Stream]),
+            ("push", &self.push, &[Stage::Push]),
         ];
         for (name, table, stages) in tables {
             check_table(name, table, stages)?;

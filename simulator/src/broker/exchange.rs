@@ -207,7 +207,7 @@ impl Exchange {
         self.account(&terms.account_id)
     }
 
-    fn hit(&mut self, kind: FaultKind) {
+    pub(super) fn hit(&mut self, kind: FaultKind) {
         self.faults.count(kind);
         self.journal.record(&Record::Hit(kind));
     }

@@ -48,6 +48,8 @@ pub enum Stage {
     Cancel,
     /// The event stream.
     Stream,
+    /// A push.
+    Push,
 }
 
 macro_rules! fault_kinds {
@@ -126,6 +128,16 @@ fault_kinds! {
     CancelRefused = "cancel_refused", Cancel;
     /// All streams break off.
     StreamReset = "stream_reset", Stream;
+    /// A push is sent again after its acknowledgement.
+    PushDuplicate = "push_duplicate", Push;
+    /// A push is sent by somebody who does not know the secret, before the broker sends it.
+    PushForged = "push_forged", Push;
+    /// The broker hangs up before the acknowledgement, and sends the push again.
+    PushLostAck = "push_lost_ack", Push;
+    /// A push is sent late.
+    PushDelayed = "push_delayed", Push;
+    /// The events of a push come in reverse order.
+    PushReordered = "push_reordered", Push;
 }
 
 impl FaultKind {

@@ -40,6 +40,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/sim/v1/faults", get(operator::faults).post(operator::add_fault).delete(operator::clear_faults))
         .route("/sim/v1/streams/reset", post(operator::reset_streams))
         .route("/sim/v1/streams/drop", post(operator::drop_from_streams))
+        .route("/sim/v1/pushes", get(operator::pushes))
         .route("/sim/v1/ticks", post(operator::tick))
         .route("/sim/v1/orders/foreign", post(operator::foreign_order))
         .route("/sim/v1/oracle/orders", get(operator::oracle_orders))

@@ -24,6 +24,7 @@ use tower::ServiceExt;
 use super::exchange::{Exchange, ExchangeSettings, OpenError};
 use super::http::{HangUp, router};
 use super::journal::JournalError;
+use super::push::{self, PushSettings};
 use super::settings::{ACCOUNTS_MAX, Settings};
 use super::shared::Shared;
 
@@ -122,14 +123,15 @@ pub async fn start(settings: Settings) -> Result<RunningBroker, StartError> {
     let credentials = format!("{}:{}", settings.key_id, settings.secret_key);
     let shared = Arc::new(Shared::new(exchange, credentials));
     let stop = shared.stop.clone();
-    let task = tokio::spawn(serve(listener, shared));
+    let task = tokio::spawn(serve(listener, shared, settings.push));
     Ok(RunningBroker { addr, stop, task })
 }
 
-async fn serve(listener: TcpListener, shared: Arc<Shared>) -> Result<(), JournalError> {
+async fn serve(listener: TcpListener, shared: Arc<Shared>, push: PushSettings) -> Result<(), JournalError> {
     let tasks = TaskTracker::new();
     let driven = Arc::clone(&shared);
     tasks.spawn(async move { driven.drive().await });
+    tasks.spawn(push::run(Arc::clone(&shared), push));
     let app = router(Arc::clone(&shared));
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::Args;
 use contracts::calendar::MarketHours;
 
+use super::push::PushSettings;
+
 /// Most accounts of one broker.
 pub(super) const ACCOUNTS_MAX: usize = 64;
 
@@ -37,4 +39,7 @@ pub struct Settings {
     /// Events kept for replay; older ones are answered with 410.
     #[arg(long, env = "BROKER_SIM__EVENTS_RETAINED_MAX", default_value_t = 1_000_000)]
     pub events_retained_max: usize,
+    /// Pushes.
+    #[command(flatten)]
+    pub push: PushSettings,
 }

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::exchange::Exchange;
 use super::journal::JournalError;
+use super::push::PushTally;
 
 /// Most streams at once.
 const STREAMS_MAX: usize = 64;
@@ -33,6 +34,7 @@ pub(super) struct Shared {
     planned_us: AtomicI64,
     window: Mutex<Window>,
     pub(super) streams: Arc<Semaphore>,
+    pub(super) push: PushTally,
     pub(super) stop: CancellationToken,
     /// `key:secret`.
     pub(super) credentials: String,
@@ -67,6 +69,7 @@ impl Shared {
             planned_us: AtomicI64::new(i64::MAX),
             window: Mutex::new(Window { minute: 0, count: 0 }),
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
+            push: PushTally::default(),
             stop: CancellationToken::new(),
             credentials,
         }

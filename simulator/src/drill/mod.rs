@@ -12,4 +12,5 @@ pub mod load;
 pub mod market;
 pub mod oracle;
 pub mod outcome;
+pub mod push;
 pub mod trader;

@@ -82,7 +82,10 @@ pub async fn run(options: BenchOptions) -> Result<(Summary, Outcome), LoadError>
 /// What differs from the defaults.
 fn settings() -> BTreeMap<ProcessName, Vec<(String, String)>> {
     let lane = ["BROKER_GATEWAY__LANE__RATE_PER_S", "BROKER_GATEWAY__LANE__BURST"];
-    BTreeMap::from([(ProcessName::BrokerGateway, lane.map(|name| (name.to_owned(), LANE_PER_S.to_owned())).to_vec())])
+    // Every fill comes once: by the stream.
+    let no_push = vec![("BROKER_SIM__PUSH_URL".to_owned(), String::new())];
+    let lane = lane.map(|name| (name.to_owned(), LANE_PER_S.to_owned())).to_vec();
+    BTreeMap::from([(ProcessName::BrokerGateway, lane), (ProcessName::BrokerSim, no_push)])
 }
 
 struct Bench<'a> {

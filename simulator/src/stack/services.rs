@@ -44,6 +44,7 @@ pub(super) struct Ports {
     ops: ReservedPort,
     gateway: ReservedPort,
     receiver: ReservedPort,
+    push: ReservedPort,
     sim: ReservedPort,
 }
 
@@ -58,6 +59,7 @@ impl Ports {
             ops: ReservedPort::free()?,
             gateway: ReservedPort::free()?,
             receiver: ReservedPort::free()?,
+            push: ReservedPort::free()?,
             sim: ReservedPort::free()?,
         })
     }
@@ -71,6 +73,7 @@ impl Ports {
             sim: self.sim.url(),
             gateway_ops: self.gateway.url(),
             receiver_ops: self.receiver.url(),
+            push: format!("{}/push/v1/events", self.push.url()),
         }
     }
 }
@@ -88,6 +91,8 @@ pub struct Addresses {
     pub gateway_ops: String,
     /// The fill receiver's operator port.
     pub receiver_ops: String,
+    /// Where the fill receiver takes pushes.
+    pub push: String,
 }
 
 /// What the services authenticate each other with.
@@ -101,6 +106,10 @@ pub struct Secrets {
     pub broker_key_id: String,
     /// Its secret.
     pub broker_secret_key: String,
+    /// The broker's key for its pushes to us.
+    pub push_key_id: String,
+    /// Its secret.
+    pub push_secret: String,
 }
 
 impl std::fmt::Debug for Secrets {
@@ -119,6 +128,8 @@ impl Secrets {
             peer_token: token("PEER_TOKEN"),
             broker_key_id: "stack".to_owned(),
             broker_secret_key: secret(),
+            push_key_id: "stack".to_owned(),
+            push_secret: secret(),
         }
     }
 }
@@ -189,6 +200,9 @@ impl ServicePlan<'_> {
             ("BROKER_SIM__SEED", self.seed.to_string()),
             ("BROKER_SIM__STATE_FILE", self.broker_state.display().to_string()),
             ("BROKER_SIM__MARKET_HOURS", self.market_hours.as_str().to_owned()),
+            ("BROKER_SIM__PUSH_URL", self.ports.addresses().push),
+            ("BROKER_SIM__PUSH_KEY_ID", self.secrets.push_key_id.clone()),
+            ("BROKER_SIM__PUSH_SECRET", self.secrets.push_secret.clone()),
         ]
     }
 
@@ -224,9 +238,16 @@ impl ServicePlan<'_> {
         vec![
             ("FILL_RECEIVER_DATABASE_URL", self.databases.fill_receiver.clone()),
             ("FILL_RECEIVER__HTTP__OPS_ADDR", self.ports.receiver.address()),
+            ("FILL_RECEIVER__PUSH__ADDR", self.ports.push.address()),
+            ("FILL_RECEIVER__PUSH__KEYS", push_keys(self.secrets)),
             ("FILL_RECEIVER__BROKER__BASE_URL", self.ports.sim.url()),
             ("FILL_RECEIVER__BROKER__KEY_ID", self.secrets.broker_key_id.clone()),
             ("FILL_RECEIVER__BROKER__SECRET_KEY", self.secrets.broker_secret_key.clone()),
         ]
     }
+}
+
+/// The one key, as the receiver's configuration takes keys from the environment.
+fn push_keys(secrets: &Secrets) -> String {
+    format!("[{{id=\"{}\",secret=\"{}\"}}]", secrets.push_key_id, secrets.push_secret)
 }

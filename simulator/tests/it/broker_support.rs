@@ -8,6 +8,7 @@ use contracts::alpaca::{OrderEntity, TradeEvent};
 use contracts::calendar::MarketHours;
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
+use simulator::broker::push::PushSettings;
 use simulator::broker::{RunningBroker, Settings, start};
 use tokio::time::timeout;
 
@@ -27,6 +28,7 @@ pub(crate) fn settings(seed: u64, state_file: Option<PathBuf>) -> Settings {
         state_file,
         market_hours: MarketHours::Always,
         events_retained_max: 100_000,
+        push: PushSettings::default(),
     }
 }
 

@@ -53,6 +53,11 @@ pub(super) async fn health(State(shared): State<Arc<Shared>>) -> Response {
     })
 }
 
+/// What became of the pushes.
+pub(super) async fn pushes(State(shared): State<Arc<Shared>>) -> Response {
+    axum::Json(&shared.push).into_response()
+}
+
 pub(super) async fn config(State(shared): State<Arc<Shared>>) -> Response {
     answer(&shared, |exchange| axum::Json(exchange.config()).into_response())
 }
@@ -110,6 +115,7 @@ impl FaultRequest {
         }
         let on = match (self.fault.stage(), self.on) {
             (Stage::Stream, _) => return Err("streams are reset by POST /sim/v1/streams/reset"),
+            (Stage::Push, _) => return Err("faults of pushes have probabilities only: PUT /sim/v1/config"),
             (Stage::Cancel, None | Some(Call::Cancel)) => Call::Cancel,
             (Stage::Execution, None | Some(Call::Submit)) => Call::Submit,
             (Stage::Request, on) => on.unwrap_or_default(),

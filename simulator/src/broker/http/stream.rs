@@ -169,9 +169,13 @@ impl Reader {
     fn read(&mut self) -> Result<Option<Bytes>, Stopped> {
         let _seen = *self.head.borrow_and_update();
         let position = self.position;
-        let (head, first, events) = self
-            .shared
-            .with(|exchange| (exchange.head(), exchange.first(), exchange.read_events(position, BATCH_MAX)))?;
+        let (stalled, head, first, events) = self.shared.with(|exchange| {
+            let stalled = exchange.config().stream_stalled;
+            (stalled, exchange.head(), exchange.first(), exchange.read_events(position, BATCH_MAX))
+        })?;
+        if stalled {
+            return Ok(None);
+        }
         let lag = head.saturating_sub(position);
         if position < first || (self.caught_up && lag > self.buffer_max) {
             // Too slow: what was waiting is thrown away, and that is said.
