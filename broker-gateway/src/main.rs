@@ -6,22 +6,26 @@ use broker_gateway::service::{Service, migrate};
 use platform::clock::{SystemClock, SystemIds};
 use platform::config::Configuration;
 use platform::process::{Arguments, Command};
-use platform::shutdown::Ended;
 use platform::{http, process, shutdown, telemetry, tls};
+use std::process::ExitCode;
 use std::sync::Arc;
 
 const NAME: &str = "broker-gateway";
 const ABOUT: &str = "Sends orders to a broker, each at most once, and tells what came of them";
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse_for(NAME, ABOUT, env!("CARGO_PKG_VERSION"));
     let loaded = Settings::load(arguments.config.as_deref()).context("configuration")?;
     match arguments.command_or_run() {
-        Command::CheckConfig => process::print(&loaded.report()).context("standard output"),
+        Command::CheckConfig => {
+            process::print(&loaded.report()).context("standard output")?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Migrate => {
             let _metrics = telemetry::init(NAME)?;
-            migrate(&loaded.settings).await.context("migrate")
+            migrate(&loaded.settings).await.context("migrate")?;
+            Ok(ExitCode::SUCCESS)
         }
         Command::Run => {
             tls::install_crypto_provider();
@@ -32,10 +36,7 @@ async fn main() -> anyhow::Result<()> {
                 .await
                 .context("start")?;
             tracing::info!(ops_addr = %service.ops_addr, "broker gateway runs");
-            match service.ended().await {
-                Ended::AsAsked => Ok(()),
-                Ended::TaskFailed => anyhow::bail!("a task ended by itself"),
-            }
+            Ok(service.ended().await.exit_code())
         }
     }
 }

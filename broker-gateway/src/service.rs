@@ -12,7 +12,7 @@ use crate::application::ports::StoreError;
 use crate::application::recorder::Recorder;
 use crate::application::reference::{self, Instruments};
 use crate::application::rules::Rules;
-use crate::config::Settings;
+use crate::config::{Settings, WatchSettings};
 use crate::domain::lane::Lane;
 use axum::Router;
 use contracts::event::Producer;
@@ -22,7 +22,7 @@ use platform::config::ConfigError;
 use platform::consumer::{self, ConsumerError, ConsumerStatus};
 use platform::db::{self, DbError};
 use platform::feed::{self, FeedClient, FeedError};
-use platform::http::{Health, ListenError, ServerLimits, bind, serve};
+use platform::http::{Health, ListenError, ServerLimits, bind, closing, draining, serve};
 use platform::lease::{Keeper, Leases};
 use platform::link::LinkError;
 use platform::shutdown::{Ended, Stage, supervise};
@@ -106,6 +106,9 @@ impl Service {
         base: impl FnOnce(Arc<dyn Health>) -> Router,
         shutdown: CancellationToken,
     ) -> Result<Self, StartError> {
+        // Asked to end, it says so first, and then ends step by step.
+        let asked = shutdown;
+        let shutdown = CancellationToken::new();
         let mut rules = settings.rules()?;
         let pool = db::connect_by_key(&settings.database).await?;
         db::check_migrations(&pool, &MIGRATOR).await?;
@@ -142,12 +145,7 @@ impl Service {
         parts.start_lane(&mut tasks)?;
         let instruments = Instruments::default();
         parts.start_reference(&mut tasks, instruments.clone())?;
-        tasks.spawn(watch(
-            Arc::clone(&parts.store),
-            health.clone(),
-            parts.settings.watch.count_interval_ms,
-            shutdown.clone(),
-        ));
+        tasks.spawn(watch(Arc::clone(&parts.store), health.clone(), parts.settings.watch, shutdown.clone()));
         let tokens = parts.settings.tokens.clone();
         let port = OpsPort {
             store: Arc::clone(&parts.store),
@@ -155,16 +153,20 @@ impl Service {
             lane: parts.control.clone(),
             rate_per_s_max: parts.settings.lane.rate_per_s_max,
         };
-        let router = base(Arc::new(health))
+        let router = base(draining(Arc::new(health), asked.clone()))
             .merge(feed::router(pool, Producer::BrokerGateway, tokens.peer.clone()))
             .merge(reference_router(instruments, tokens.peer))
             .merge(ops_router(port, tokens.ops));
-        tasks.spawn(serve(listener, router, ServerLimits::default(), shutdown.clone()));
-        let deadline = Duration::from_millis(parts.settings.shutdown.deadline_ms);
+        let router = closing(router, asked.clone());
+        let ops_end = CancellationToken::new();
+        let ops = tokio::spawn(serve(listener, router, ServerLimits::default(), ops_end.clone()));
+        let pause = Duration::from_millis(parts.settings.shutdown.drain_delay_ms);
+        let deadline = pause + Duration::from_millis(parts.settings.shutdown.deadline_ms);
         drop(parts);
-        let stages = vec![Stage::new(shutdown.clone(), tasks), Stage::of(bus_end, bus)];
+        let stages =
+            vec![Stage::pause(pause), Stage::new(shutdown, tasks), Stage::of(bus_end, bus), Stage::of(ops_end, ops)];
         let left_over = "calls without a record are asked about at the next start";
-        let done = tokio::spawn(supervise(shutdown, stages, deadline, left_over));
+        let done = tokio::spawn(supervise(asked, stages, deadline, left_over));
         Ok(Self { ops_addr, done })
     }
 
@@ -272,21 +274,27 @@ async fn share_rate(mut leases: Leases, control: LaneControl, shutdown: Cancella
 }
 
 /// Counts what waits, for metrics and health.
-async fn watch(store: Arc<PgStore>, health: GatewayHealth, interval_ms: u64, shutdown: CancellationToken) {
+async fn watch(store: Arc<PgStore>, health: GatewayHealth, settings: WatchSettings, shutdown: CancellationToken) {
     loop {
-        match store.gauges().await {
-            Ok(gauges) => {
+        // A database that hangs answers nothing at all.
+        let limit = Duration::from_millis(settings.count_timeout_ms);
+        match tokio::time::timeout(limit, store.gauges()).await {
+            Ok(Ok(gauges)) => {
                 gauges.publish();
                 health.set_gauges(Some(gauges));
             }
-            Err(error) => {
+            Ok(Err(error)) => {
                 health.set_gauges(None);
                 tracing::warn!(error = %Chain(&error), "requests could not be counted");
+            }
+            Err(_) => {
+                health.set_gauges(None);
+                tracing::warn!("requests could not be counted: the database does not answer");
             }
         }
         tokio::select! {
             () = shutdown.cancelled() => return,
-            () = tokio::time::sleep(Duration::from_millis(interval_ms)) => {}
+            () = tokio::time::sleep(Duration::from_millis(settings.count_interval_ms)) => {}
         }
     }
 }

@@ -188,6 +188,8 @@ pub struct WatchSettings {
 #[derive(Debug, Clone, Copy, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ShutdownSettings {
+    /// Delay before anything ends.
+    pub drain_delay_ms: u64,
     /// Longest wait.
     pub deadline_ms: u64,
 }

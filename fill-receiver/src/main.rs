@@ -6,22 +6,26 @@ use fill_receiver::service::{Service, migrate};
 use platform::clock::{SystemClock, SystemIds};
 use platform::config::Configuration;
 use platform::process::{Arguments, Command};
-use platform::shutdown::Ended;
 use platform::{http, process, shutdown, telemetry, tls};
+use std::process::ExitCode;
 use std::sync::Arc;
 
 const NAME: &str = "fill-receiver";
 const ABOUT: &str = "Receives what brokers tell about orders, and never forgets it";
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse_for(NAME, ABOUT, env!("CARGO_PKG_VERSION"));
     let loaded = Settings::load(arguments.config.as_deref()).context("configuration")?;
     match arguments.command_or_run() {
-        Command::CheckConfig => process::print(&loaded.report()).context("standard output"),
+        Command::CheckConfig => {
+            process::print(&loaded.report()).context("standard output")?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Migrate => {
             let _metrics = telemetry::init(NAME)?;
-            migrate(&loaded.settings).await.context("migrate")
+            migrate(&loaded.settings).await.context("migrate")?;
+            Ok(ExitCode::SUCCESS)
         }
         Command::Run => {
             tls::install_crypto_provider();
@@ -31,10 +35,7 @@ async fn main() -> anyhow::Result<()> {
             let base = |health| http::ops_router(metrics, health);
             let service = Service::start(loaded.settings, clock, &SystemIds, base, end).await.context("start")?;
             tracing::info!(ops_addr = %service.ops_addr, push_addr = ?service.push_addr, "fill receiver runs");
-            match service.ended().await {
-                Ended::AsAsked => Ok(()),
-                Ended::TaskFailed => anyhow::bail!("a task ended by itself"),
-            }
+            Ok(service.ended().await.exit_code())
         }
     }
 }

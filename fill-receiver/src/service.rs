@@ -22,7 +22,7 @@ use platform::clock::{Clock, IdSource};
 use platform::config::ConfigError;
 use platform::db::{self, DbError};
 use platform::feed;
-use platform::http::{Health, ListenError, ServerLimits, bind, require_bearer, serve};
+use platform::http::{Health, ListenError, ServerLimits, bind, closing, draining, require_bearer, serve};
 use platform::link::LinkError;
 use platform::shutdown::{Ended, Stage, supervise};
 use sqlx::PgPool;
@@ -88,6 +88,9 @@ impl Service {
         base: impl FnOnce(Arc<dyn Health>) -> Router,
         shutdown: CancellationToken,
     ) -> Result<Self, StartError> {
+        // Asked to end, it says so first, and then ends step by step.
+        let asked = shutdown;
+        let shutdown = CancellationToken::new();
         let profile = settings.profile()?;
         let first = settings.first_cursor(clock.now())?;
         let source = SseSource::new(settings.sse())?;
@@ -135,7 +138,7 @@ impl Service {
             database: Arc::clone(&database),
             push,
         });
-        let router = base(health)
+        let router = base(draining(health, asked.clone()))
             .merge(feed::router(pool, Producer::FillReceiver, settings.tokens.peer.clone()))
             .merge(require_bearer(http::router(operations), settings.tokens.ops.clone()));
         let audit = Audit::new(Arc::clone(&context), source.clone(), settings.audit, first);
@@ -147,18 +150,27 @@ impl Service {
         tasks.spawn(async move { audit.run(end).await });
         if let Some((listener, _)) = push_door {
             let routes = push::router(Arc::clone(&intake), settings.push_http_limits());
-            tasks.spawn(serve(listener, routes, settings.push_server_limits(), shutdown.clone()));
+            tasks.spawn(serve(
+                listener,
+                closing(routes, asked.clone()),
+                settings.push_server_limits(),
+                shutdown.clone(),
+            ));
             let end = shutdown.clone();
             tasks.spawn(async move { intake.prune(end).await });
         }
         let watch = settings.watch;
         tasks.spawn(database::watch(Arc::clone(&store), database, watch.looks(), shutdown.clone()));
         tasks.spawn(watch_open_counts(store, watch.count_interval_ms, shutdown.clone()));
-        tasks.spawn(serve(listener, router, ServerLimits::default(), shutdown.clone()));
-        let deadline = Duration::from_millis(settings.shutdown.deadline_ms);
-        let stages = vec![Stage::new(shutdown.clone(), tasks), Stage::of(bus_end, bus)];
+        let router = closing(router, asked.clone());
+        let ops_end = CancellationToken::new();
+        let ops = tokio::spawn(serve(listener, router, ServerLimits::default(), ops_end.clone()));
+        let pause = Duration::from_millis(settings.shutdown.drain_delay_ms);
+        let deadline = pause + Duration::from_millis(settings.shutdown.deadline_ms);
+        let stages =
+            vec![Stage::pause(pause), Stage::new(shutdown, tasks), Stage::of(bus_end, bus), Stage::of(ops_end, ops)];
         let left_over = "what was not committed is replayed at the next start";
-        let done = tokio::spawn(supervise(shutdown, stages, deadline, left_over));
+        let done = tokio::spawn(supervise(asked, stages, deadline, left_over));
         Ok(Self { ops_addr, push_addr, status, done })
     }
 

@@ -174,6 +174,7 @@ pub struct PeerSettings {
 #[expect(missing_docs, reason = "explained in config.default.toml")]
 pub struct WatchSettings {
     pub ping_interval_ms: u64,
+    pub ping_timeout_ms: u64,
     pub count_interval_ms: u64,
     pub audit_interval_ms: u64,
 }
@@ -183,6 +184,7 @@ pub struct WatchSettings {
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "explained in config.default.toml")]
 pub struct ShutdownSettings {
+    pub drain_delay_ms: u64,
     pub deadline_ms: u64,
 }
 
@@ -254,7 +256,10 @@ impl Settings {
             self.reference.poll_ms > 0 && self.reference.age_max_ms >= self.reference.poll_ms.saturating_mul(2),
             "reference.poll_ms must be above zero, and reference.age_max_ms at least twice that",
         )?;
-        require(self.watch.ping_interval_ms > 0, "watch.ping_interval_ms must be above zero")
+        require(
+            self.watch.ping_interval_ms > 0 && self.watch.ping_timeout_ms > 0,
+            "watch.ping_interval_ms and watch.ping_timeout_ms must be above zero",
+        )
     }
 
     fn validate_neighbours(&self) -> Result<(), ConfigError> {
@@ -334,6 +339,12 @@ impl Settings {
             self.lock.lease_ms > batch_ms + self.redis.response_timeout_ms,
             "lock.lease_ms must be above database.statement_timeout_ms + lock_timeout_ms + redis.response_timeout_ms",
         )
+    }
+
+    /// From being asked to end to closing the door.
+    #[must_use]
+    pub const fn drain_delay(&self) -> Duration {
+        Duration::from_millis(self.shutdown.drain_delay_ms)
     }
 
     /// Limits of a listener.

@@ -1,7 +1,8 @@
 //! The process, put together.
 //!
-//! It ends in three steps: no new requests and events, then the workers finish what they have, then
-//! the bus gets the last of it. Ended the other way round, a request under way would lose its
+//! Asked to end, it says so to load balancers first and goes on for a while. Then it ends in steps: no
+//! new requests and events, then the workers finish what they have, then the bus gets the last of it;
+//! the operator's port answers up to then. Ended the other way round, a request under way would lose its
 //! worker and be answered "unknown" for nothing.
 
 mod streams;
@@ -31,7 +32,7 @@ use platform::config::{ConfigError, DatabaseConfig};
 use platform::consumer::{self, ConsumerStatus};
 use platform::db::{self, DbError};
 use platform::feed::{self, FeedClient, FeedError};
-use platform::http::{Health, ListenError, bind, serve};
+use platform::http::{Health, ListenError, bind, closing, draining, serve};
 use platform::lease::{Keeper, Leases};
 use platform::link::LinkError;
 use platform::lock::AccountLocks;
@@ -140,7 +141,10 @@ impl Service {
         let (ops_listener, ops_addr) = bind(settings.http.ops_addr).await?;
         let locks = AccountLocks::new(&settings.redis, settings.lock.clone())?;
         let reference = Arc::new(ReferenceData::default());
-        let ends = Ends::new(shutdown);
+        // Asked to end, a process is red at once, works on while load balancers turn away, and then ends
+        // in steps.
+        let asked = shutdown;
+        let ends = Ends::new();
         let (publisher, bus) = Publisher::start(
             settings.redis.clone(),
             Producer::OrderCore,
@@ -194,16 +198,20 @@ impl Service {
         parts.start_watching(&ends.front, &mut front_tasks);
         let limits = parts.settings.server_limits();
         let streams = parts.start_streams(&ends.front, &mut front_tasks);
-        front_tasks.spawn(serve(api_listener, parts.api_router(streams), limits, ends.front.clone()));
-        front_tasks.spawn(serve(ops_listener, parts.ops_router(base), limits, ends.front.clone()));
+        let api = closing(parts.api_router(streams), asked.clone());
+        front_tasks.spawn(serve(api_listener, api, limits, ends.front.clone()));
+        let ops = closing(parts.ops_router(base, asked.clone()), asked.clone());
+        let ops = tokio::spawn(serve(ops_listener, ops, limits, ends.ops.clone()));
         let deadline = parts.deadline();
         let stages = vec![
-            Stage::new(ends.front.clone(), front_tasks),
+            Stage::pause(parts.settings.drain_delay()),
+            Stage::new(ends.front, front_tasks),
             Stage::new(ends.workers, worker_tasks),
             Stage::of(ends.bus, bus),
+            Stage::of(ends.ops, ops),
         ];
         let left_over = "what was committed is published at the next start";
-        let done = tokio::spawn(supervise(ends.front, stages, deadline, left_over));
+        let done = tokio::spawn(supervise(asked, stages, deadline, left_over));
         Ok(Self { api_addr, ops_addr, reference: parts.reference, done })
     }
 
@@ -215,7 +223,8 @@ impl Service {
 
 impl Parts {
     fn deadline(&self) -> Duration {
-        Duration::from_millis(self.settings.http.drain_timeout_ms + self.settings.shutdown.deadline_ms)
+        let settings = &self.settings;
+        settings.drain_delay() + Duration::from_millis(settings.http.drain_timeout_ms + settings.shutdown.deadline_ms)
     }
 
     fn api_router(&self, streams: StreamState) -> Router {
@@ -233,7 +242,7 @@ impl Parts {
         http::router(state, Some(streams), self.settings.body_limits())
     }
 
-    fn ops_router(&self, base: impl FnOnce(Arc<dyn Health>) -> Router) -> Router {
+    fn ops_router(&self, base: impl FnOnce(Arc<dyn Health>) -> Router, asked: CancellationToken) -> Router {
         let health = OrderServerHealth {
             database: Arc::clone(&self.probe),
             locks: self.locks.clone(),
@@ -255,7 +264,7 @@ impl Parts {
             secrets: Arc::new(SystemSecrets),
         };
         let (operators, peer_token) = (self.settings.tokens.operators(), self.settings.tokens.peer.clone());
-        base(Arc::new(health))
+        base(draining(Arc::new(health), asked))
             .merge(feed::router(self.pool.clone(), Producer::OrderCore, peer_token))
             .merge(ops::parked::router(Arc::new(self.store.clone()), operators.clone()))
             .merge(ops::router(state, operators, self.settings.body_limits()))
@@ -304,7 +313,7 @@ impl Parts {
         tasks.spawn(Arc::clone(&self.probe).watch(
             self.pool.clone(),
             ping,
-            self.settings.database_wait_max(),
+            Duration::from_millis(intervals.ping_timeout_ms),
             end.clone(),
         ));
         let store = Arc::new(self.store.clone());
@@ -319,15 +328,17 @@ impl Parts {
     }
 }
 
-/// The three steps of the end.
+/// The steps of the end, after the delay for load balancers.
 struct Ends {
     front: CancellationToken,
     workers: CancellationToken,
     bus: CancellationToken,
+    ops: CancellationToken,
 }
 
 impl Ends {
-    fn new(front: CancellationToken) -> Self {
-        Self { front, workers: CancellationToken::new(), bus: CancellationToken::new() }
+    fn new() -> Self {
+        let new = CancellationToken::new;
+        Self { front: new(), workers: new(), bus: new(), ops: new() }
     }
 }

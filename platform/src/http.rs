@@ -178,6 +178,48 @@ pub trait Health: Send + Sync + 'static {
     fn report(&self) -> Value;
 }
 
+/// A process's health that says since when it drains: from the moment when it is asked to end it is
+/// not ready, although it still answers, so that load balancers turn away before the port closes.
+struct DrainingHealth {
+    inner: Arc<dyn Health>,
+    asked: CancellationToken,
+}
+
+impl Health for DrainingHealth {
+    fn ready(&self) -> Result<(), String> {
+        if self.asked.is_cancelled() { Err("draining".to_owned()) } else { self.inner.ready() }
+    }
+
+    fn report(&self) -> Value {
+        let mut report = self.inner.report();
+        if let (Value::Object(fields), true) = (&mut report, self.asked.is_cancelled()) {
+            fields.insert("status".to_owned(), json!("draining"));
+        }
+        report
+    }
+}
+
+/// Health that turns red when the process is asked to end.
+#[must_use]
+pub fn draining(health: Arc<dyn Health>, asked: CancellationToken) -> Arc<dyn Health> {
+    Arc::new(DrainingHealth { inner: health, asked })
+}
+
+/// Ends connections after their next answer (`Connection: close`) once the process is asked to end,
+/// so that clients come back elsewhere before the port closes.
+pub fn closing(router: Router, asked: CancellationToken) -> Router {
+    router.layer(middleware::from_fn_with_state(asked, close_when_asked))
+}
+
+async fn close_when_asked(State(asked): State<CancellationToken>, request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    // A connection that becomes a stream ends by its own token.
+    if asked.is_cancelled() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
 #[derive(Clone)]
 struct OpsState {
     prometheus: PrometheusHandle,

@@ -1,6 +1,7 @@
 //! The end of a process: a signal becomes one token, and the tasks end in stages.
 
 use std::future::poll_fn;
+use std::process::ExitCode;
 use std::task::Poll;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -12,8 +13,23 @@ use tokio_util::sync::CancellationToken;
 pub enum Ended {
     /// It was asked to.
     AsAsked,
+    /// It was asked to, and had work under way at its deadline.
+    Late,
     /// A task ended by itself, which none should.
     TaskFailed,
+}
+
+impl Ended {
+    /// The process's exit code: 0 as asked, 1 a task failed, 3 late. A second signal ends a process
+    /// at once with 128 and the signal's number.
+    #[must_use]
+    pub fn exit_code(self) -> ExitCode {
+        ExitCode::from(match self {
+            Self::AsAsked => 0,
+            Self::TaskFailed => 1,
+            Self::Late => 3,
+        })
+    }
 }
 
 /// Tasks that end together.
@@ -27,6 +43,20 @@ impl Stage {
     /// Tasks that watch this token.
     #[must_use]
     pub const fn new(end: CancellationToken, tasks: JoinSet<()>) -> Self {
+        Self { end, tasks }
+    }
+
+    /// A stage that only lets time pass: readiness is red, and load balancers turn away, while
+    /// everything still works.
+    #[must_use]
+    pub fn pause(length: Duration) -> Self {
+        let end = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        let asked = end.clone();
+        tasks.spawn(async move {
+            asked.cancelled().await;
+            tokio::time::sleep(length).await;
+        });
         Self { end, tasks }
     }
 
@@ -69,6 +99,7 @@ pub async fn supervise(
     };
     if tokio::time::timeout(deadline, all).await.is_err() {
         tracing::warn!(left_over, "not everything ended in time");
+        return if ended == Ended::AsAsked { Ended::Late } else { ended };
     }
     ended
 }
@@ -86,7 +117,8 @@ async fn any_ended(stages: &mut [Stage]) -> Result<(), JoinError> {
     .await
 }
 
-/// A token that is cancelled at the first SIGTERM or SIGINT.
+/// A token that is cancelled at the first SIGTERM or SIGINT. The second one ends the process at once,
+/// with 128 and the signal's number as its exit code: what was committed is safe at any moment.
 ///
 /// # Errors
 /// The error of installing the signal handlers.
@@ -102,6 +134,12 @@ pub fn on_signal() -> std::io::Result<CancellationToken> {
         }
         tracing::info!("shutting down");
         cancel.cancel();
+        let kind = tokio::select! {
+            _ = terminate.recv() => SignalKind::terminate(),
+            _ = interrupt.recv() => SignalKind::interrupt(),
+        };
+        tracing::warn!("asked to end a second time: ending at once");
+        std::process::exit(128 + kind.as_raw_value());
     });
     Ok(token)
 }
@@ -157,7 +195,7 @@ mod tests {
         shutdown.cancel();
         let stuck = Stage::of(CancellationToken::new(), tokio::spawn(std::future::pending()));
         let stages = vec![stage("front", &said), stuck];
-        assert_eq!(supervise(shutdown, stages, LONG, "it is done again").await, Ended::AsAsked);
+        assert_eq!(supervise(shutdown, stages, LONG, "it is done again").await, Ended::Late);
         assert_eq!(*said.lock().unwrap(), ["front"]);
     }
 }

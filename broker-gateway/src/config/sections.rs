@@ -148,12 +148,16 @@ pub struct ReferenceSettings {
 pub struct WatchSettings {
     /// Time between two counts.
     pub count_interval_ms: u64,
+    /// Longest wait for the answer.
+    pub count_timeout_ms: u64,
 }
 
 /// The end.
 #[derive(Debug, Clone, Copy, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ShutdownSettings {
+    /// Delay before anything ends.
+    pub drain_delay_ms: u64,
     /// Longest wait.
     pub deadline_ms: u64,
 }

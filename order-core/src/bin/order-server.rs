@@ -6,22 +6,26 @@ use order_core::service::{Service, migrate};
 use platform::clock::{SystemClock, SystemIds};
 use platform::config::Configuration;
 use platform::process::{Arguments, Command};
-use platform::shutdown::Ended;
 use platform::{http, process, shutdown, telemetry, tls};
+use std::process::ExitCode;
 use std::sync::Arc;
 
 const NAME: &str = "order-server";
 const ABOUT: &str = "Takes customers' orders, keeps their cash and shares, and serves the order API";
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse_for(NAME, ABOUT, env!("CARGO_PKG_VERSION"));
     let loaded = Settings::load(arguments.config.as_deref()).context("configuration")?;
     match arguments.command_or_run() {
-        Command::CheckConfig => process::print(&loaded.report()).context("standard output"),
+        Command::CheckConfig => {
+            process::print(&loaded.report()).context("standard output")?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Migrate => {
             let _metrics = telemetry::init(NAME)?;
-            migrate(&loaded.settings).await.context("migrate")
+            migrate(&loaded.settings).await.context("migrate")?;
+            Ok(ExitCode::SUCCESS)
         }
         Command::Run => {
             tls::install_crypto_provider();
@@ -31,10 +35,7 @@ async fn main() -> anyhow::Result<()> {
             let start = Service::start(loaded.settings, Arc::new(SystemClock), Arc::new(SystemIds), base, end);
             let service = Box::pin(start).await.context("start")?;
             tracing::info!(api_addr = %service.api_addr, ops_addr = %service.ops_addr, "order server runs");
-            match service.ended().await {
-                Ended::AsAsked => Ok(()),
-                Ended::TaskFailed => anyhow::bail!("a task ended by itself"),
-            }
+            Ok(service.ended().await.exit_code())
         }
     }
 }

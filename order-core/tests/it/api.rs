@@ -8,6 +8,7 @@
 )]
 
 mod bad_input;
+mod frozen;
 mod hang_up;
 mod hostile;
 mod idempotency;
@@ -15,7 +16,9 @@ mod money;
 mod operators;
 mod ops;
 mod orders;
+mod process;
 mod reference;
+mod stop;
 mod strangers;
 mod streams;
 
@@ -190,6 +193,7 @@ fn settings(database: &TestDatabase, redis: &TestRedis, hours: &str, gateway_url
     settings.peers.gateway_url = gateway_url.to_owned();
     settings.peers.receiver_url = NOBODY.to_owned();
     settings.reference.poll_ms = 50;
+    settings.shutdown.drain_delay_ms = 0;
     settings.market.hours = hours.parse().unwrap();
     settings.validate().unwrap();
     settings

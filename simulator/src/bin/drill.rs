@@ -86,10 +86,9 @@ impl Command {
         }
     }
 
-    /// Whether the simulated broker makes mistakes: not where the number of orders that it takes is the point, and not
-    /// in the demonstration, whose story is the engine's own processes.
+    /// Whether the simulated broker makes mistakes: not in the demonstration, whose story is the engine's own processes.
     const fn has_faults(&self) -> bool {
-        !matches!(self, Self::Demo { .. } | Self::Overspend)
+        !matches!(self, Self::Demo { .. })
     }
 
     /// A gateway that is killed every other second needs longer than a healthy one to send an order; the ladder's
