@@ -13,6 +13,7 @@ use platform::bus::BusConfig;
 use platform::config::{ConfigError, Configuration, DatabaseConfig, RedisConfig};
 use platform::consumer::ConsumerConfig;
 use platform::lease::LeaseConfig;
+use platform::trace::TelemetryConfig;
 use serde::{Deserialize, Serialize};
 
 /// Everything.
@@ -51,6 +52,8 @@ pub struct Settings {
     pub reference: ReferenceSettings,
     /// Counting.
     pub watch: WatchSettings,
+    /// Traces.
+    pub telemetry: TelemetryConfig,
     /// The end.
     pub shutdown: ShutdownSettings,
 }

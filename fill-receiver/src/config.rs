@@ -16,6 +16,7 @@ use contracts::BrokerId;
 use platform::bus::BusConfig;
 use platform::config::{Checks, ConfigError, Configuration, DatabaseConfig, RedisConfig, Secret};
 use platform::http::ServerLimits;
+use platform::trace::TelemetryConfig;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -53,6 +54,8 @@ pub struct Settings {
     pub lease: LeaseSettings,
     /// Counting.
     pub watch: WatchSettings,
+    /// Traces.
+    pub telemetry: TelemetryConfig,
     /// The end.
     pub shutdown: ShutdownSettings,
 }
@@ -321,6 +324,7 @@ impl Settings {
         );
         checks.all_of(self.database.validate());
         checks.all_of(self.redis.validate());
+        checks.all_of(self.telemetry.validate());
         checks.all_of(self.bus.validate());
         checks.finish()
     }

@@ -18,6 +18,7 @@ use platform::lease::LeaseConfig;
 use platform::lock::LockConfig;
 use platform::operators::{OperatorTokens, Operators};
 use platform::rate::Rate;
+use platform::trace::TelemetryConfig;
 use rate::Bps;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -64,6 +65,8 @@ pub struct Settings {
     pub stream: StreamSettings,
     /// Looking after ourselves.
     pub watch: WatchSettings,
+    /// Traces.
+    pub telemetry: TelemetryConfig,
     /// The end.
     pub shutdown: ShutdownSettings,
 }
@@ -237,6 +240,7 @@ impl Settings {
         require(!self.redis.url.expose().is_empty(), "redis.url must be set (REDIS_URL)")?;
         self.database.validate()?;
         self.redis.validate()?;
+        self.telemetry.validate()?;
         self.lock.validate(&self.redis)?;
         self.bus.validate()?;
         self.consumer.validate()?;

@@ -98,7 +98,7 @@ impl NewEvent {
             account_id,
             order_id,
             at,
-            traceparent: None,
+            traceparent: order_id.map(crate::trace::traceparent_of),
             payload: text,
         })
     }

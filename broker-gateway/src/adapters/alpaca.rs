@@ -33,19 +33,19 @@ impl Alpaca {
     }
 
     fn order(&self, verb: Verb, id: &BrokerOrderId) -> WireRequest {
-        WireRequest { verb, target: format!("{}/{}", self.orders, segment(id.as_str())), body: None }
+        WireRequest { verb, target: format!("{}/{}", self.orders, segment(id.as_str())), body: None, traceparent: None }
     }
 }
 
 impl Dialect for Alpaca {
     fn create(&self, order: CreateOrder<'_>) -> Result<WireRequest, DialectError> {
         let body = serde_json::to_string(&body(order)).map_err(|error| DialectError(error.into()))?;
-        Ok(WireRequest { verb: Verb::Post, target: self.orders.clone(), body: Some(body) })
+        Ok(WireRequest { verb: Verb::Post, target: self.orders.clone(), body: Some(body), traceparent: None })
     }
 
     fn lookup_by_key(&self, key: BrokerKey) -> WireRequest {
         let target = format!("{}:by_client_order_id?client_order_id={key}", self.orders);
-        WireRequest { verb: Verb::Get, target, body: None }
+        WireRequest { verb: Verb::Get, target, body: None, traceparent: None }
     }
 
     fn lookup_by_id(&self, id: &BrokerOrderId) -> WireRequest {

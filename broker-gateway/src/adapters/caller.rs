@@ -99,6 +99,9 @@ impl HttpCaller {
         if let Some(body) = request.body {
             builder = builder.header(CONTENT_TYPE, HeaderValue::from_static("application/json")).body(body);
         }
+        if let Some(traceparent) = request.traceparent {
+            builder = builder.header("traceparent", traceparent);
+        }
         let response = builder.send().await.map_err(|error| failure(&error))?;
         let status = response.status().as_u16();
         let retry_after = retry_after(response.headers());

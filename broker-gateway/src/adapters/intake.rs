@@ -238,6 +238,7 @@ const fn trusted(at: OffsetDateTime) -> Now {
 
 fn add_order(batch: &mut OrdersBatch, envelope: &Envelope, partition: Partition) -> Result<(), String> {
     let event = OrdersEvent::decode(envelope).map_err(|error| error.to_string())?;
+    let _step = platform::trace::inner("order.intake", event.order_id());
     batch.add(event, partition, envelope.traceparent.clone()).map_err(|error| error.to_string())
 }
 

@@ -10,7 +10,7 @@ use super::claim::{CallKind, PlannedCall, plan};
 use super::ports::{Caller, Dialect, JitterSource, LaneStore, StoreError};
 use super::record::{CallOutcome, FinishedCall};
 use super::rules::Rules;
-use super::wire::WireResult;
+use super::wire::{WireRequest, WireResult};
 use crate::domain::lane::Lane;
 use crate::domain::outcome::{CreateOutcome, LaneSignal};
 use crate::domain::retry::{Jitter, Now};
@@ -288,7 +288,12 @@ async fn make<C: Caller, D: Dialect>(
     let in_flight = metrics::gauge!("gateway_calls_in_flight");
     in_flight.increment(1.0);
     let began = Instant::now();
-    let result = caller.call(request).await;
+    let mut step = platform::trace::call("broker.call", order_id);
+    if let Some(step) = &mut step {
+        step.note("call", kind.as_str());
+    }
+    let traceparent = step.as_ref().map(platform::trace::Step::traceparent);
+    let result = caller.call(WireRequest { traceparent, ..request }).await;
     let took = began.elapsed();
     in_flight.decrement(1.0);
     let outcome = match kind {
@@ -296,6 +301,10 @@ async fn make<C: Caller, D: Dialect>(
         CallKind::Ask { .. } | CallKind::Observe { .. } => CallOutcome::Lookup(dialect.read_lookup(key, &result)),
         CallKind::Cancel { .. } => CallOutcome::Cancel(dialect.read_cancel(&result)),
     };
+    if let Some(step) = &mut step {
+        step.note("outcome", outcome.as_str());
+    }
+    drop(step);
     let labels = [("call", kind.as_str()), ("outcome", outcome.as_str())];
     metrics::histogram!("gateway_call_duration_seconds", &labels).record(took.as_secs_f64());
     let signal = if dialect.is_unauthorized(&result) { LaneSignal::Unauthorized } else { outcome.signal() };

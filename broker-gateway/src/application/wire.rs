@@ -35,6 +35,8 @@ pub struct WireRequest {
     pub target: String,
     /// JSON body; none for requests without one.
     pub body: Option<String>,
+    /// Trace that the call belongs to, for its header; no part of what the broker decides by.
+    pub traceparent: Option<String>,
 }
 
 impl WireRequest {

@@ -106,6 +106,7 @@ impl Settings {
         );
         checks.all_of(self.database.validate());
         checks.all_of(self.redis.validate());
+        checks.all_of(self.telemetry.validate());
         checks.all_of(self.bus.validate());
         checks.all_of(self.consumer.validate());
         checks.all_of(self.consumer.validate_against(&self.bus));

@@ -385,6 +385,11 @@ fn wants(facts: &[Fact], owners: &BTreeMap<OrderId, (AccountId, Symbol)>, ready:
 
 fn apply_to(books: &mut Books, fact: &Fact) -> Result<(), String> {
     let id = fact.envelope.id;
+    let mut step = fact.order_id.and_then(|order| platform::trace::inner("order.fact", order));
+    if let Some(step) = &mut step {
+        step.note("event_id", id);
+        step.note("event_type", &fact.envelope.kind);
+    }
     let applied = match (&fact.decoded, fact.order_id) {
         (Ok(Decoded::Gateway(event)), _) => books.gateway_event(event, id),
         (Ok(Decoded::Broker(event)), Some(order_id)) => books.broker_event(order_id, event, id),

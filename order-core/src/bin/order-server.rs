@@ -6,7 +6,7 @@ use order_core::service::{Service, migrate};
 use platform::clock::{SystemClock, SystemIds};
 use platform::config::Configuration;
 use platform::process::{Arguments, Command};
-use platform::{http, process, shutdown, telemetry, tls};
+use platform::{http, process, shutdown, telemetry, tls, trace};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -30,12 +30,15 @@ async fn main() -> anyhow::Result<ExitCode> {
         Command::Run => {
             tls::install_crypto_provider();
             let metrics = telemetry::init(NAME)?;
+            trace::start(NAME, &loaded.settings.telemetry).context("traces")?;
             let end = shutdown::on_signal().context("signal handlers")?;
             let base = |health| http::ops_router(metrics, health);
             let start = Service::start(loaded.settings, Arc::new(SystemClock), Arc::new(SystemIds), base, end);
             let service = Box::pin(start).await.context("start")?;
             tracing::info!(api_addr = %service.api_addr, ops_addr = %service.ops_addr, "order server runs");
-            Ok(service.ended().await.exit_code())
+            let ended = service.ended().await;
+            trace::end().await;
+            Ok(ended.exit_code())
         }
     }
 }

@@ -11,4 +11,5 @@ mod lock;
 mod outage;
 mod planner;
 mod slow_wire;
+mod trace;
 mod world;

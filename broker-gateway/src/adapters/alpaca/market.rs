@@ -7,13 +7,13 @@ use contracts::alpaca::{AssetEntity, AssetStatus, LatestTrades};
 
 impl MarketDialect for Alpaca {
     fn assets(&self) -> WireRequest {
-        WireRequest { verb: Verb::Get, target: "/v1/assets?status=active".to_owned(), body: None }
+        WireRequest { verb: Verb::Get, target: "/v1/assets?status=active".to_owned(), body: None, traceparent: None }
     }
 
     fn prices(&self, symbols: &[String]) -> WireRequest {
         let list: Vec<String> = symbols.iter().map(|symbol| super::segment(symbol)).collect();
         let target = format!("/v2/stocks/trades/latest?symbols={}", list.join("%2C"));
-        WireRequest { verb: Verb::Get, target, body: None }
+        WireRequest { verb: Verb::Get, target, body: None, traceparent: None }
     }
 
     fn read_assets(&self, result: &WireResult) -> Option<Vec<Asset>> {

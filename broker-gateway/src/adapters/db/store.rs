@@ -113,7 +113,9 @@ impl PgStore {
                 let id = EventId::new(self.ids.uuid());
                 let (account, order) = (Some(request.account_id), Some(request.order_id));
                 let mut event = NewEvent::of(id, request.partition, account, order, now, payload)?;
-                event.traceparent.clone_from(&request.traceparent);
+                if request.traceparent.is_some() {
+                    event.traceparent.clone_from(&request.traceparent);
+                }
                 events.push(event);
             }
         }

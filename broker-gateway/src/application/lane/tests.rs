@@ -35,7 +35,7 @@ impl Caller for CountingCaller {
 struct Mute;
 
 fn nothing() -> WireRequest {
-    WireRequest { verb: Verb::Get, target: "/".to_owned(), body: None }
+    WireRequest { verb: Verb::Get, target: "/".to_owned(), body: None, traceparent: None }
 }
 
 impl Dialect for Mute {

@@ -170,6 +170,9 @@ impl<'a> Writing<'a> {
     fn append(&mut self, id: EventId, binding: &Binding, event: &BrokerEvent) -> Result<(), StoreError> {
         let event = completed(event, binding);
         let new = NewEvent::of(id, binding.partition, None, binding.order_id, self.now, &*event).map_err(sorted_log)?;
+        if let Some(mut step) = binding.order_id.and_then(|order| platform::trace::inner("broker.event", order)) {
+            step.note("event_id", id);
+        }
         self.log.push(new);
         Ok(())
     }

@@ -45,7 +45,14 @@ pub(super) async fn place(
         client_order_id_given: given,
         terms: body.terms,
     };
+    let client = headers.get("traceparent").and_then(|value| value.to_str().ok());
+    let mut step = platform::trace::root("order.place", command.order_id, client);
+    if let Some(step) = &mut step {
+        step.note("account_id", command.account_id);
+        step.note("client_order_id", &command.client_order_id);
+    }
     let placed = state.commands.place(command).await?;
+    drop(step);
     let mut response = Json(entity::order(&placed.order)).into_response();
     if placed.replayed {
         response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
