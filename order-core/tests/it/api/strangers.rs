@@ -5,6 +5,7 @@ use reqwest::Method;
 use serde_json::json;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// How a route is tried.
 enum Probe {
@@ -12,10 +13,12 @@ enum Probe {
     Names { theirs: String, nobodys: &'static str },
     /// It names nothing of an account.
     Own(&'static str),
-    /// It is a stream; `updates` has its tests.
-    #[expect(dead_code, reason = "for routes that answer without end")]
+    /// It answers without end. `a_stream_tells_of_nobody_elses_orders` looks at what it says.
     Stream,
 }
+
+/// Longest wait for what must come.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 const NOBODYS_ID: &str = "61e69015-8549-4bfd-b9c3-01e75843f47d";
 const METHODS: [Method; 6] = [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
@@ -40,6 +43,7 @@ fn probe(route: &str, order_id: &str, client_order_id: &str) -> Option<Probe> {
         "/v2/assets/{symbol_or_id}" => Some(Probe::Own("/v2/assets/AAPL")),
         "/v2/clock" => Some(Probe::Own("/v2/clock")),
         "/v2/calendar" => Some(Probe::Own("/v2/calendar")),
+        "/v2/events/trades" | "/stream" | "/stream/" => Some(Probe::Stream),
         _ => None,
     }
 }
@@ -191,4 +195,36 @@ async fn no_credential_stands_in_for_another() {
     }
     // The order API is no part of the operators' port either.
     assert_eq!(send(get(ops, "/v2/account").bearer_auth(OPS_TOKEN)).await.status, 404);
+}
+
+/// What a stream of events says until it has said `text`.
+async fn told_until(customer: &Customer, path: &str, text: &str) -> String {
+    let mut response = customer.request(Method::GET, path).send().await.unwrap();
+    assert_eq!(response.status(), 200, "{path}");
+    let mut said = String::new();
+    while !said.contains(text) {
+        let part = tokio::time::timeout(PATIENCE, response.chunk()).await.unwrap().unwrap();
+        said.push_str(std::str::from_utf8(&part.unwrap()).unwrap());
+    }
+    said
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_tells_of_nobody_elses_orders_and_their_cursors_are_nobodys() {
+    let world = ApiWorld::new().await;
+    let (owner, stranger) = (world.customer("1000").await, world.customer("1000").await);
+    owner.post(&buy("owners-name", "1", "1")).await;
+    stranger.post(&buy("strangers-name", "1", "1")).await;
+    let path = "/v2/events/trades?since=2020-01-01";
+    let told_to_stranger = told_until(&stranger, path, "strangers-name").await;
+    assert!(!told_to_stranger.contains("owners-name"), "{told_to_stranger}");
+    let told_to_owner = told_until(&owner, path, "owners-name").await;
+    let theirs = told_to_owner.split("\"event_id\":\"").nth(1).unwrap().split('"').next().unwrap();
+    let kept: String = theirs.chars().take(theirs.len() - 1).collect();
+    let invented = format!("{kept}{}", if theirs.ends_with('Z') { 'Y' } else { 'Z' });
+    let cursor = |id: &str| format!("/v2/events/trades?since_id={id}");
+    let (of_theirs, of_nobodys) =
+        (told(&stranger, &Method::GET, &cursor(theirs)).await, told(&stranger, &Method::GET, &cursor(&invented)).await);
+    assert_eq!(of_theirs, of_nobodys);
+    assert_eq!(of_theirs.0, 422);
 }
