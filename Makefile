@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help stack start stop status demo test drill drill-kill drill-push drill-redis drill-overspend drill-duplicate drill-hangup bench sdk-check sdk-check-node lock-proof prepare servers build
+.PHONY: help stack start stop status demo test drill drill-kill drill-push drill-redis drill-bus drill-copies drill-overspend drill-duplicate drill-hangup bench sdk-check sdk-check-node lock-proof prepare servers build
 
 # PROFILE=release runs optimised binaries.
 PROFILE ?= dev
@@ -12,6 +12,8 @@ TIMES ?= 50
 SEED ?= 1
 PROCESS ?= order-server
 REDIS ?=
+COPIES ?= 1
+SECONDS_EACH ?= 15
 # Of `make bench`: seconds of one measurement, connections, rounds, accounts.
 SECONDS ?= 8
 CONNECTIONS ?= 64
@@ -33,8 +35,8 @@ servers: ## Installs PostgreSQL and Redis from the system's packages if they are
 build: ## Builds every program.
 	@cargo build --locked --profile $(PROFILE) --workspace --bins
 
-stack: servers build ## Runs everything in the foreground. KEEP=1 keeps the data, HOURS=real keeps the exchange's hours.
-	@$(RUN) $(BIN)/stack up $(if $(KEEP),--keep) --market-hours $(HOURS) --seed $(SEED)
+stack: servers build ## Runs everything in the foreground. KEEP=1 keeps the data, HOURS=real keeps the exchange's hours, COPIES=2 runs two of each process.
+	@$(RUN) $(BIN)/stack up $(if $(KEEP),--keep) --market-hours $(HOURS) --seed $(SEED) --copies $(COPIES)
 
 start: ## Starts a dead process of the running stack again: NAME=order-server, broker-gateway, fill-receiver, broker-sim, redis or postgres.
 	@test -n "$(NAME)" || { echo "say which: make start NAME=order-server" >&2; exit 2; }
@@ -64,6 +66,12 @@ drill-push: servers build ## Kills the fill receiver TIMES times while events co
 drill-redis: servers build ## Redis stopped for 30 seconds under load, and started again empty.
 	@$(RUN) $(BIN)/drill redis --seed $(SEED)
 
+drill-bus: servers build ## Redis killed, emptied, frozen and slow under load, SECONDS_EACH seconds each.
+	@$(RUN) $(BIN)/drill bus --seconds $(SECONDS_EACH) --seed $(SEED)
+
+drill-copies: servers build ## Two copies of each process, one of each killed again and again under load.
+	@$(RUN) $(BIN)/drill copies --seed $(SEED)
+
 drill-overspend: servers build ## Twenty concurrent spenders of one balance, with Redis down.
 	@$(RUN) $(BIN)/drill overspend --seed $(SEED)
 
@@ -77,7 +85,7 @@ drill: servers build ## All drills, one after the other.
 	@for process in order-server broker-gateway fill-receiver; do \
 	  $(BIN)/drill kill --process $$process --times $(TIMES) --seed $(SEED) || exit 1; done
 	@$(BIN)/drill push --times $(TIMES) --seed $(SEED)
-	@for name in redis overspend duplicate hangup; do $(BIN)/drill $$name --seed $(SEED) || exit 1; done
+	@for name in redis bus copies overspend duplicate hangup; do $(BIN)/drill $$name --seed $(SEED) || exit 1; done
 
 bench: servers ## Accepted and filled orders a second beside pgbench on the same server, optimised: SECONDS, CONNECTIONS, ROUNDS, ACCOUNTS.
 	@cargo build --locked --release --workspace --bins

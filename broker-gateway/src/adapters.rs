@@ -6,3 +6,4 @@ pub mod db;
 pub mod http;
 pub mod intake;
 pub mod jitter;
+pub mod redrive;

@@ -3,9 +3,10 @@
 use crate::adapters::alpaca::Alpaca;
 use crate::adapters::caller::{CallerError, HttpCaller};
 use crate::adapters::db::{MIGRATOR, PgStore};
-use crate::adapters::http::{GatewayHealth, OpsPort, ops_router, reference_router};
+use crate::adapters::http::{GatewayHealth, OpsPort, deferred_router, ops_router, reference_router};
 use crate::adapters::intake::Intake;
 use crate::adapters::jitter::RandomJitter;
+use crate::adapters::redrive;
 use crate::application::chain::Chain;
 use crate::application::lane::{LaneControl, LaneWorker};
 use crate::application::ports::StoreError;
@@ -153,9 +154,11 @@ impl Service {
             lane: parts.control.clone(),
             rate_per_s_max: parts.settings.lane.rate_per_s_max,
         };
+        let deferred_store = Arc::clone(&parts.store);
         let router = base(draining(Arc::new(health), asked.clone()))
             .merge(feed::router(pool, Producer::BrokerGateway, tokens.peer.clone()))
             .merge(reference_router(instruments, tokens.peer))
+            .merge(deferred_router(deferred_store, tokens.ops.clone()))
             .merge(ops_router(port, tokens.ops));
         let router = closing(router, asked.clone());
         let ops_end = CancellationToken::new();
@@ -191,6 +194,13 @@ impl Parts {
             RandomJitter,
             Arc::clone(&self.wake),
             self.settings.intake.slices_max,
+        ));
+        tasks.spawn(redrive::run(
+            PgStore::clone(&self.store),
+            Arc::clone(&sink),
+            self.leases.clone(),
+            Duration::from_millis(self.settings.intake.redrive_interval_ms),
+            self.shutdown.clone(),
         ));
         let mut statuses = Vec::new();
         for (producer, url) in

@@ -308,3 +308,18 @@ pub async fn heads(pool: &PgPool) -> Result<BTreeMap<Partition, Position>, Event
         })
         .collect()
 }
+
+/// Whether a place of this process's log holds an event.
+///
+/// # Errors
+/// [`EventLogError::Read`].
+pub async fn contains(pool: &PgPool, partition: Partition, seq: i64) -> Result<bool, EventLogError> {
+    sqlx::query_scalar!(
+        r#"select exists (select 1 from event_log where partition = $1 and seq = $2) as "exists!""#,
+        partition.number(),
+        seq,
+    )
+    .fetch_one(pool)
+    .await
+    .map_err(EventLogError::Read)
+}

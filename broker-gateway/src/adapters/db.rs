@@ -10,14 +10,16 @@ mod settle;
 mod slice;
 mod store;
 mod text;
+mod waiting;
 mod write;
 
 pub use error::RowError;
 pub use gauges::Gauges;
 pub use slice::{DeferredEvent, Meeting, SliceStart, SliceTransaction};
 pub use store::PgStore;
+pub use waiting::DeferredRow;
 
-pub(super) use error::is_data_error;
+pub(super) use error::is_data_fault;
 
 use sqlx::migrate::Migrator;
 

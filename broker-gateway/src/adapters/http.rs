@@ -1,10 +1,12 @@
 //! The operator port: what persons and peers ask of the gateway.
 
 mod answer;
+mod deferred;
 mod health;
 mod ops;
 mod reference;
 
+pub use deferred::router as deferred_router;
 pub use health::GatewayHealth;
 pub use ops::{OpsPort, router as ops_router};
 pub use reference::router as reference_router;

@@ -1,7 +1,7 @@
 //! The two logs that the gateway reads: the order server's, for work, and the fill receiver's, for
 //! evidence. Rows, effects and the applied position are one transaction.
 
-use super::db::{DeferredEvent, Meeting, PgStore, SliceStart, SliceTransaction};
+use super::db::{DeferredEvent, Meeting, PgStore, SliceStart, SliceTransaction, is_data_fault};
 use crate::application::alarm::{self, Alarm};
 use crate::application::chain::Chain;
 use crate::application::change::Change;
@@ -11,14 +11,21 @@ use crate::application::rules::Rules;
 use crate::domain::retry::{Jitter, Now};
 use contracts::event::{BrokerEvent, Envelope, ObservedOrder, OrdersEvent, Payload, Producer};
 use contracts::{BrokerOrderId, OrderId, Partition};
+use futures_util::FutureExt;
 use platform::applied;
 use platform::consumer::{Sink, SinkError, Slice, SliceOutcome};
 use platform::eventlog::Position;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use time::OffsetDateTime;
 use tokio::sync::{Notify, Semaphore};
 use uuid::Uuid;
+
+/// Most waiting events that are tried again in one transaction, and most transactions of one go.
+const REDRIVE_LEN_MAX: i64 = 200;
+const REDRIVE_ROUNDS_MAX: usize = 250;
 
 /// Takes slices of both logs into the store and wakes the lane.
 pub struct Intake<J> {
@@ -28,6 +35,23 @@ pub struct Intake<J> {
     wake: Arc<Notify>,
     /// Leaves connections to the lane, however many slices come at once.
     slots: Semaphore,
+}
+
+/// Events to take in, oldest first, of one partition of a log.
+struct Work<'a> {
+    producer: Producer,
+    partition: Partition,
+    events: &'a [Envelope],
+    /// The slice that they are, whose position moves; none: they wait in the deferred table, and
+    /// leave it.
+    slice: Option<&'a Slice>,
+}
+
+impl<'a> Work<'a> {
+    fn of(slice: &'a Slice) -> Self {
+        let Slice { producer, partition, events, .. } = slice;
+        Self { producer: *producer, partition: *partition, events, slice: Some(slice) }
+    }
 }
 
 impl<J: JitterSource> Intake<J> {
@@ -41,16 +65,72 @@ impl<J: JitterSource> Intake<J> {
     async fn try_apply(&self, slice: &Slice) -> Result<SliceOutcome, StoreError> {
         match self.store.begin_slice(slice).await? {
             SliceStart::Moved => Ok(SliceOutcome::Moved),
-            SliceStart::Won(tx) => match slice.producer {
-                Producer::OrderCore => self.apply_orders(tx, slice).await,
-                Producer::FillReceiver => self.apply_evidence(tx, slice).await,
-                Producer::BrokerGateway => finish(tx, slice, OffsetDateTime::UNIX_EPOCH, &[]).await,
-            },
+            SliceStart::Won(tx) => {
+                self.take_in(tx, &Work::of(slice)).await?;
+                Ok(SliceOutcome::Applied(slice.end()))
+            }
         }
     }
 
-    async fn apply_orders(&self, mut tx: SliceTransaction<'_>, slice: &Slice) -> Result<SliceOutcome, StoreError> {
-        let (batch, deferred) = self.sort_orders(&mut tx, slice).await?;
+    /// Tries the oldest `limit` waiting events of a log's partition again. Answers how many have
+    /// taken effect. With `set_aside` the oldest becomes poison instead.
+    async fn try_waiting(
+        &self,
+        producer: Producer,
+        partition: Partition,
+        limit: i64,
+        set_aside: Option<String>,
+    ) -> Result<usize, StoreError> {
+        let Some((mut tx, events)) = self.store.begin_waiting(producer, partition, limit).await? else {
+            return Ok(0);
+        };
+        let work = Work { producer, partition, events: &events, slice: None };
+        let Some(detail) = set_aside else { return self.take_in(tx, &work).await };
+        let deferred: Vec<_> = events
+            .iter()
+            .map(|envelope| DeferredEvent { envelope: envelope.clone(), reason: "poison", detail: detail.clone() })
+            .collect();
+        tx.defer(&deferred).await?;
+        finish(tx, &work, &deferred, OffsetDateTime::UNIX_EPOCH, &[]).await
+    }
+
+    /// Tries what waits of a log's partition again, in order, as long as anything takes effect, in
+    /// a bounded number of transactions. One event that cannot be applied is set aside; what waits
+    /// behind it stays.
+    ///
+    /// # Errors
+    /// [`StoreError`] of the infrastructure.
+    pub async fn redrive(&self, producer: Producer, partition: Partition) -> Result<usize, StoreError> {
+        let mut done = 0;
+        let mut limit = REDRIVE_LEN_MAX;
+        for _ in 0..REDRIVE_ROUNDS_MAX {
+            let _slot = self.slots.acquire().await.map_err(|closed| StoreError::failed("redrive", closed))?;
+            match caught(self.try_waiting(producer, partition, limit, None)).await {
+                Ok(0) => break,
+                Ok(some) => done += some,
+                Err(error) if !is_data_fault(&error) => return Err(error),
+                // One of them spoils the others: one at a time finds it.
+                Err(_) if limit > 1 => limit = 1,
+                Err(error) => {
+                    let detail = Chain(&error).to_string();
+                    self.try_waiting(producer, partition, 1, Some(detail)).await?;
+                }
+            }
+        }
+        Ok(done)
+    }
+
+    /// Answers how many events have taken effect; the others are deferred.
+    async fn take_in(&self, tx: SliceTransaction<'_>, work: &Work<'_>) -> Result<usize, StoreError> {
+        match work.producer {
+            Producer::OrderCore => self.apply_orders(tx, work).await,
+            Producer::FillReceiver => self.apply_evidence(tx, work).await,
+            Producer::BrokerGateway => finish(tx, work, &[], OffsetDateTime::UNIX_EPOCH, &[]).await,
+        }
+    }
+
+    async fn apply_orders(&self, mut tx: SliceTransaction<'_>, work: &Work<'_>) -> Result<usize, StoreError> {
+        let (batch, deferred) = self.sort_orders(&mut tx, work).await?;
         tx.defer(&deferred).await?;
         let submitted: Vec<Uuid> = batch.submits.iter().map(|new| new.order_id.as_uuid()).collect();
         tx.meet(&submitted, Meeting::Order).await?;
@@ -62,33 +142,37 @@ impl<J: JitterSource> Intake<J> {
         let (now, loaded) = tx.load(&touched).await?;
         let known: BTreeSet<Uuid> = loaded.iter().map(|(request, _)| request.order_id.as_uuid()).collect();
         let changes = apply_wishes(&self.rules, trusted(now), loaded, &batch.wishes, &early, || self.jitter());
-        let outcome = finish(tx, slice, now, &changes).await?;
+        let done = finish(tx, work, &deferred, now, &changes).await?;
         for order_id in others {
             alarm::raise(order_id, &[Alarm::OtherContent]);
         }
         for id in touched.iter().filter(|id| !known.contains(id)) {
             alarm::raise(OrderId::new(*id), &[Alarm::UnknownOrder]);
         }
-        count_deferred(slice.producer, &deferred);
+        count_deferred(work.producer, &deferred);
         self.wake.notify_one();
-        Ok(outcome)
+        Ok(done)
     }
 
     async fn sort_orders(
         &self,
         tx: &mut SliceTransaction<'_>,
-        slice: &Slice,
+        work: &Work<'_>,
     ) -> Result<(OrdersBatch, Vec<DeferredEvent>), StoreError> {
-        let orders: Vec<Uuid> = slice.events.iter().filter_map(|e| e.order_id).map(OrderId::as_uuid).collect();
-        let mut blocked = tx.blocked(slice.producer, &orders).await?;
+        let orders: Vec<Uuid> = work.events.iter().filter_map(|e| e.order_id).map(OrderId::as_uuid).collect();
+        // What waits already is given in its order, and nothing stands before it.
+        let mut blocked = match work.slice {
+            Some(_) => tx.blocked(work.producer, &orders).await?,
+            None => HashSet::new(),
+        };
         let mut batch = OrdersBatch::default();
         let mut deferred = Vec::new();
-        for envelope in &slice.events {
+        for envelope in work.events {
             let order = envelope.order_id.map(OrderId::as_uuid);
             let reason = if order.is_some_and(|order| blocked.contains(&order)) {
                 Some(("behind", "an earlier event of the order is deferred".to_owned()))
             } else {
-                add_order(&mut batch, envelope, slice.partition).err().map(|error| ("poison", error))
+                add_order(&mut batch, envelope, work.partition).err().map(|error| ("poison", error))
             };
             if let Some((reason, detail)) = reason {
                 blocked.extend(order);
@@ -117,10 +201,10 @@ impl<J: JitterSource> Intake<J> {
         Ok(early)
     }
 
-    async fn apply_evidence(&self, mut tx: SliceTransaction<'_>, slice: &Slice) -> Result<SliceOutcome, StoreError> {
+    async fn apply_evidence(&self, mut tx: SliceTransaction<'_>, work: &Work<'_>) -> Result<usize, StoreError> {
         let mut deferred = Vec::new();
         let mut ours: Vec<(Uuid, OrderId, BrokerEvent)> = Vec::new();
-        for envelope in &slice.events {
+        for envelope in work.events {
             match BrokerEvent::decode(envelope) {
                 Ok(event) => ours.extend(event.order_id.map(|order| (envelope.id.as_uuid(), order, event))),
                 Err(error) => deferred.push(DeferredEvent {
@@ -153,12 +237,12 @@ impl<J: JitterSource> Intake<J> {
         touched.retain(|order| !closed.contains(order));
         let (now, loaded) = tx.load(&touched).await?;
         let changes = apply_evidence(&self.rules, trusted(now), loaded, &relevant, || self.jitter());
-        let outcome = finish(tx, slice, now, &changes).await?;
-        count_deferred(slice.producer, &deferred);
+        let done = finish(tx, work, &deferred, now, &changes).await?;
+        count_deferred(work.producer, &deferred);
         if changes.iter().any(|change| change.request.due.is_some()) {
             self.wake.notify_one();
         }
-        Ok(outcome)
+        Ok(done)
     }
 
     fn jitter(&self) -> Jitter {
@@ -242,17 +326,34 @@ fn add_order(batch: &mut OrdersBatch, envelope: &Envelope, partition: Partition)
     batch.add(event, partition, envelope.traceparent.clone()).map_err(|error| error.to_string())
 }
 
+/// Commits, and answers how many events have taken effect.
 async fn finish(
     tx: SliceTransaction<'_>,
-    slice: &Slice,
+    work: &Work<'_>,
+    deferred: &[DeferredEvent],
     now: OffsetDateTime,
     changes: &[Change],
-) -> Result<SliceOutcome, StoreError> {
-    let end = slice.end();
-    tx.finish(slice, end, now, changes).await?;
-    metrics::counter!("gateway_intake_events_total", "producer" => slice.producer.as_str())
-        .increment(slice.events.len() as u64);
-    Ok(SliceOutcome::Applied(end))
+) -> Result<usize, StoreError> {
+    let waits: BTreeSet<i64> = deferred.iter().map(|event| event.envelope.seq).collect();
+    let done: Vec<i64> = work.events.iter().map(|event| event.seq).filter(|seq| !waits.contains(seq)).collect();
+    match work.slice {
+        Some(slice) => tx.finish(slice, slice.end(), now, changes).await?,
+        None => tx.finish_waiting(work.producer, work.partition, &done, now, changes).await?,
+    }
+    metrics::counter!("gateway_intake_events_total", "producer" => work.producer.as_str()).increment(done.len() as u64);
+    Ok(done.len())
+}
+
+/// Turns a panic into an error: it is taken apart like data that the database refuses, until the one
+/// event stands alone and is set aside. Offered again as it is, it would hold up its partition for ever.
+async fn caught<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    match AssertUnwindSafe(work).catch_unwind().await {
+        Ok(result) => result,
+        Err(_) => {
+            metrics::counter!("gateway_intake_panics_total").increment(1);
+            Err(StoreError::refused("intake", "our code panicked over the event"))
+        }
+    }
 }
 
 fn count_deferred(producer: Producer, deferred: &[DeferredEvent]) {
@@ -264,18 +365,6 @@ fn count_deferred(producer: Producer, deferred: &[DeferredEvent]) {
     }
 }
 
-/// Whether the values themselves are at fault, so that trying again cannot help.
-fn is_data_fault(error: &StoreError) -> bool {
-    let mut source = std::error::Error::source(error);
-    while let Some(inner) = source {
-        if inner.downcast_ref::<sqlx::Error>().is_some_and(super::db::is_data_error) {
-            return true;
-        }
-        source = inner.source();
-    }
-    false
-}
-
 impl<J: JitterSource> Sink for Intake<J> {
     async fn positions(&self, producer: Producer) -> Result<BTreeMap<Partition, Position>, SinkError> {
         applied::positions(self.store.pool(), producer).await.map_err(SinkError::new)
@@ -283,7 +372,7 @@ impl<J: JitterSource> Sink for Intake<J> {
 
     async fn apply(&self, slice: Slice) -> Result<SliceOutcome, SinkError> {
         let _slot = self.slots.acquire().await.map_err(SinkError::new)?;
-        let error = match self.try_apply(&slice).await {
+        let error = match caught(self.try_apply(&slice)).await {
             Ok(outcome) => return Ok(outcome),
             Err(error) if is_data_fault(&error) => error,
             Err(error) => {
@@ -296,7 +385,7 @@ impl<J: JitterSource> Sink for Intake<J> {
         let Some(first) = slice.events.first().cloned() else { return Err(SinkError::new(error)) };
         let alone =
             Slice::new(slice.producer, slice.partition, slice.after, vec![first.clone()]).map_err(SinkError::new)?;
-        match self.try_apply(&alone).await {
+        match caught(self.try_apply(&alone)).await {
             Ok(outcome) => Ok(outcome),
             Err(error) if is_data_fault(&error) => {
                 let detail = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
@@ -305,9 +394,10 @@ impl<J: JitterSource> Sink for Intake<J> {
                     SliceStart::Moved => Ok(SliceOutcome::Moved),
                     SliceStart::Won(mut tx) => {
                         tx.defer(&deferred).await.map_err(SinkError::new)?;
-                        let outcome = finish(tx, &alone, OffsetDateTime::UNIX_EPOCH, &[]).await;
+                        let done = finish(tx, &Work::of(&alone), &deferred, OffsetDateTime::UNIX_EPOCH, &[]).await;
+                        done.map_err(SinkError::new)?;
                         count_deferred(alone.producer, &deferred);
-                        outcome.map_err(SinkError::new)
+                        Ok(SliceOutcome::Applied(alone.end()))
                     }
                 }
             }

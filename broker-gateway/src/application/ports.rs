@@ -26,6 +26,16 @@ pub enum StoreError {
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
+    /// The work itself was refused, or our code panicked over it: nothing was committed, and the same
+    /// work would fail again.
+    #[error("{operation} cannot be done")]
+    Refused {
+        /// What was being done.
+        operation: &'static str,
+        /// Why.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
     /// Its commit failed: nobody knows whether it took effect.
     #[error("outcome of the commit of {operation} is unknown")]
     CommitUnknown {
@@ -41,6 +51,17 @@ impl StoreError {
     /// An error before the commit.
     pub fn failed(operation: &'static str, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::Failed { operation, source: source.into() }
+    }
+
+    /// Work that would fail again.
+    pub fn refused(operation: &'static str, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Refused { operation, source: source.into() }
+    }
+
+    /// Whether the same work would fail again, whatever the infrastructure does.
+    #[must_use]
+    pub const fn is_deterministic(&self) -> bool {
+        matches!(self, Self::Refused { .. })
     }
 
     /// An error of the commit.

@@ -28,6 +28,8 @@ pub struct TokenSettings {
 pub struct IntakeSettings {
     /// Most slices at once.
     pub slices_max: u32,
+    /// Between two looks for waiting events.
+    pub redrive_interval_ms: u64,
 }
 
 /// Where other processes' operator ports are.

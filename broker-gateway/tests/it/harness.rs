@@ -171,6 +171,11 @@ impl Gateway {
         self.intake.apply(slice).await.unwrap()
     }
 
+    /// Tries what waits of an account's partition again; answers how many events took effect.
+    pub(crate) async fn redrive(&self, account: AccountId) -> usize {
+        self.intake.redrive(Producer::OrderCore, Partition::of_account(account)).await.unwrap()
+    }
+
     /// The next slice of a log.
     pub(crate) fn slice<P: Payload>(
         &self,

@@ -15,6 +15,7 @@ mod doubt;
 mod harness;
 mod intake;
 mod meeting;
+mod redrive;
 mod reviews;
 mod service;
 mod settlement;

@@ -137,7 +137,9 @@ impl<S: Store, L: Locks, R: Reference> BatchRunner<S, L, R> {
         match self.commit(plans, &versions, now).await {
             Ok(lost) => settle(decided, &lost, rest),
             // Each account alone: the bad one gets its own error, the others go through.
-            Err(StoreError::Data { .. } | StoreError::Corrupt { .. }) => rest.add_alone(undecided(decided)),
+            Err(StoreError::Data { .. } | StoreError::Corrupt { .. } | StoreError::Defect { .. }) => {
+                rest.add_alone(undecided(decided))
+            }
             // Under the row lock the outcome can be read.
             Err(StoreError::CommitUnknown { source }) => {
                 tracing::warn!(error = %source, "a commit was not confirmed; it is looked up");
@@ -290,8 +292,8 @@ impl<S: Store, L: Locks, R: Reference> BatchRunner<S, L, R> {
                     }
                     return;
                 }
-                Err(error @ StoreError::Corrupt { .. }) => {
-                    tracing::error!(%error, "a command meets a row that is not valid");
+                Err(error @ (StoreError::Corrupt { .. } | StoreError::Defect { .. })) => {
+                    tracing::error!(%error, "a command cannot be decided");
                     for item in items {
                         item.give_up();
                     }

@@ -6,7 +6,10 @@ use super::store::{DeferReason, Deferred, LockMode, LogPosition, Plan, Store, St
 use crate::domain::hold::Charges;
 use contracts::event::{BrokerEvent, Envelope, GatewayEvent, Payload, Producer};
 use contracts::{AccountId, BrokerId, BrokerOrderId, OrderId, Partition, Symbol};
+use futures_util::FutureExt;
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use time::OffsetDateTime;
 
 /// Most waiting events that are tried again in one transaction.
@@ -143,7 +146,7 @@ impl<S: Store> FactApplier<S> {
     async fn apply_once(&self, slice: &FactSlice, now: OffsetDateTime, park: bool) -> Result<SliceResult, StoreError> {
         let mut tx = self.store.begin().await?;
         let facts: Vec<Fact> = slice.events.iter().cloned().map(Fact::new).collect();
-        let outcome = match self.write_slice(&mut tx, slice, facts, now, park).await {
+        let outcome = match caught(self.write_slice(&mut tx, slice, facts, now, park)).await {
             Ok(Some(outcome)) => outcome,
             Ok(None) => {
                 tx.rollback().await;
@@ -183,7 +186,7 @@ impl<S: Store> FactApplier<S> {
     async fn park(&self, tx: &mut S::Tx, facts: Vec<Fact>) -> Result<Outcome, StoreError> {
         let orders: BTreeSet<OrderId> = facts.iter().filter_map(|fact| fact.order_id).collect();
         let owners = tx.owners(&orders).await?;
-        let detail = "the database refused its data";
+        let detail = "it was refused by the database, or our code failed over it: the log says which";
         let deferred = facts.into_iter().map(|mut fact| {
             let owner = fact.order_id.and_then(|order| owners.get(&order));
             fact.account_id = owner.map(|(account, _)| *account).or(fact.account_id);
@@ -220,7 +223,7 @@ impl<S: Store> FactApplier<S> {
         park: bool,
     ) -> Result<bool, StoreError> {
         let mut tx = self.store.begin().await?;
-        match self.write_waiting(&mut tx, partitions, limit, now, park).await {
+        match caught(self.write_waiting(&mut tx, partitions, limit, now, park)).await {
             Ok(Some((plans, more))) => {
                 tx.commit(&plans, now).await?;
                 Ok(more)
@@ -399,9 +402,41 @@ fn apply_to(books: &mut Books, fact: &Fact) -> Result<(), String> {
     applied.map(|_| ()).map_err(|error| error.to_string())
 }
 
+/// Turns a panic into an error: it is taken apart like data that the database refuses, until the one
+/// event stands alone and is parked. Left to itself it would end the process, meet the same event
+/// after the restart, and end it again. Whatever the panic left half done is rolled back.
+async fn caught<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    match AssertUnwindSafe(work).catch_unwind().await {
+        Ok(result) => result,
+        Err(panic) => {
+            metrics::counter!("fact_panics_total").increment(1);
+            let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+            let detail = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+            tracing::error!(detail, "applying events panicked");
+            Err(StoreError::Defect { what: "apply events", detail })
+        }
+    }
+}
+
 fn count(deferred: &[Deferred], events: usize) {
     metrics::counter!("facts_applied_total").increment(u64::try_from(events).unwrap_or(u64::MAX));
     for event in deferred {
         metrics::counter!("facts_deferred_total", "reason" => event.reason.as_str()).increment(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_over_an_event_is_an_error_that_would_come_again() {
+        let error = caught(async {
+            assert!(std::hint::black_box(false), "index out of bounds");
+            Ok(())
+        });
+        let error = error.await.unwrap_err();
+        assert!(error.is_deterministic() && error.to_string().contains("index out of bounds"), "{error}");
+        assert_eq!(caught(async { Ok(7) }).await.unwrap(), 7);
     }
 }

@@ -47,6 +47,14 @@ pub enum StoreError {
         /// What is wrong with it.
         detail: String,
     },
+    /// Our own code panicked over the data. Nothing was committed; the same data will do it again.
+    #[error("a defect in {what}: {detail}")]
+    Defect {
+        /// Which step.
+        what: &'static str,
+        /// The panic's message.
+        detail: String,
+    },
     /// The commit was sent and not confirmed: it may or may not have happened.
     #[error("the commit was not confirmed")]
     CommitUnknown {
@@ -60,7 +68,7 @@ impl StoreError {
     /// Whether the same work will fail the same way again, whatever the infrastructure does.
     #[must_use]
     pub const fn is_deterministic(&self) -> bool {
-        matches!(self, Self::Data { .. } | Self::Corrupt { .. })
+        matches!(self, Self::Data { .. } | Self::Corrupt { .. } | Self::Defect { .. })
     }
 }
 

@@ -275,3 +275,36 @@ async fn an_execution_that_is_logged_again_under_another_event_counts_once() {
     assert_eq!(world.count("select count(*) from executions").await, 2);
     world.audit().await;
 }
+
+#[tokio::test]
+async fn waiting_events_are_taken_in_the_order_of_their_log_by_one_copy_at_a_time() {
+    let world = World::new().await;
+    let account = world.account("1000").await;
+    let order = place(&world.shards, account, "c-1", limit(Side::Buy, "10", "100")).await.unwrap().order;
+    let mut holder = world.store.begin().await.unwrap();
+    holder.lock(&BTreeSet::from([account]), LockMode::Wait).await.unwrap();
+    for (n, cumulative) in [(1, "1"), (2, "2"), (3, "3")] {
+        let event = broker_event(Some(order.id), "b-1", cumulative, fill(&format!("e{n}"), "1", "100"));
+        assert!(matches!(world.broker(account, &[event]).await, SliceResult::Applied(_)));
+    }
+    // By time they would come the other way round.
+    let pool = &world.database.pool;
+    sqlx::query("update deferred set deferred_at = deferred_at - seq * interval '1 minute'")
+        .execute(pool)
+        .await
+        .unwrap();
+    let partitions: Vec<Partition> = Partition::all().collect();
+    let taken = eventually(Duration::from_secs(10), || async {
+        // The workers try as well, and whoever comes second gets nothing.
+        let (mut first, mut second) = (world.store.begin().await.unwrap(), world.store.begin().await.unwrap());
+        let taken = first.take_deferred(&partitions, 200).await.unwrap();
+        assert!(taken.is_empty() || second.take_deferred(&partitions, 200).await.unwrap().is_empty());
+        taken.iter().map(|event| event.seq).collect::<Vec<_>>() == [1, 2, 3]
+    });
+    assert!(taken.await);
+    holder.rollback().await;
+    let settled =
+        eventually(Duration::from_secs(10), || async { world.count("select count(*) from deferred").await == 0 });
+    assert!(settled.await);
+    world.audit().await;
+}

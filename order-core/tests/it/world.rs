@@ -26,7 +26,7 @@ use order_core::domain::hold::Charges;
 use order_core::domain::order::Order;
 use platform::clock::{SystemClock, SystemIds};
 use platform::lease::Leases;
-use platform::testing::TestDatabase;
+use platform::testing::{TestDatabase, eventually};
 use rust_decimal::Decimal;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
@@ -216,13 +216,23 @@ impl World {
     }
 
     pub(crate) async fn gateway(&self, account: AccountId, events: &[GatewayEvent]) -> SliceResult {
-        let slice = self.log.slice(Producer::BrokerGateway, Partition::of_account(account), events);
-        self.shards.apply(slice).await.unwrap()
+        self.deliver(self.log.slice(Producer::BrokerGateway, Partition::of_account(account), events)).await
+    }
+
+    /// As a consumer does: again, while another copy holds the position for its own work.
+    async fn deliver(&self, slice: FactSlice) -> SliceResult {
+        let delivered = Mutex::new(SliceResult::Moved);
+        let applied = eventually(Duration::from_secs(30), || async {
+            let result = self.shards.apply(slice.clone()).await.unwrap();
+            *delivered.lock().unwrap() = result;
+            matches!(result, SliceResult::Applied(_))
+        });
+        assert!(applied.await, "the position is held for ever");
+        delivered.into_inner().unwrap()
     }
 
     pub(crate) async fn broker(&self, account: AccountId, events: &[BrokerEvent]) -> SliceResult {
-        let slice = self.log.slice(Producer::FillReceiver, Partition::of_account(account), events);
-        self.shards.apply(slice).await.unwrap()
+        self.deliver(self.log.slice(Producer::FillReceiver, Partition::of_account(account), events)).await
     }
 
     /// The books are in order: called at the end of every test.

@@ -12,6 +12,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
+/// Deletes a stream as long as nothing has been added to it since it was looked at.
+const REMOVE_UNCHANGED: &str = "
+local top = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
+if top[1] and top[1][1] == ARGV[1] then return redis.call('DEL', KEYS[1]) end
+return 0";
+
 /// The periodic half of the bus.
 pub(super) struct Announcer {
     state: Arc<BusState>,
@@ -99,15 +105,18 @@ impl Announcer {
         let mut pipeline = redis::pipe();
         for (partition, top) in Partition::all().zip(tops) {
             let head = heads.get(&partition).map_or(0, |head| head.seq);
-            if top.is_some_and(|top| top > head) {
-                tracing::error!(
-                    producer = producer.as_str(),
-                    partition = partition.number(),
-                    head,
-                    "bus carried events that the log does not have; removed"
-                );
+            let ahead = top.filter(|top| *top > head);
+            if let Some(top) = ahead {
+                if !self.is_foreign(partition, top, head).await {
+                    continue;
+                }
                 metrics::counter!("bus_stream_removed_total").increment(1);
-                pipeline.cmd("DEL").arg(keys::log(producer, partition));
+                pipeline
+                    .cmd("EVAL")
+                    .arg(REMOVE_UNCHANGED)
+                    .arg(1)
+                    .arg(keys::log(producer, partition))
+                    .arg(format!("{top}-0"));
             } else if let Some(seq) = applied.get(&partition) {
                 let first_kept = seq.saturating_add(1);
                 pipeline
@@ -119,6 +128,36 @@ impl Announcer {
             }
         }
         refused(self.state.link.run(&mut pipeline).await).map(|_| ())
+    }
+}
+
+impl Announcer {
+    /// Whether a stream that looks ahead of the log carries what the log does not have. The log itself
+    /// is asked, after the look at the stream and after the heads: a head alone is not enough to throw
+    /// away what consumers are about to read.
+    async fn is_foreign(&self, partition: Partition, top: i64, head: i64) -> bool {
+        let producer = self.state.producer.as_str();
+        match eventlog::contains(&self.pool, partition, top).await {
+            Ok(false) => {
+                tracing::error!(
+                    producer,
+                    partition = partition.number(),
+                    head,
+                    top,
+                    "bus carried events that the log does not have; removed. Do two systems share this Redis?"
+                );
+                true
+            }
+            Ok(true) => {
+                metrics::counter!("bus_stream_suspected_total").increment(1);
+                tracing::warn!(producer, partition = partition.number(), head, top, "head of the log was read late");
+                false
+            }
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "log could not be asked about its bus");
+                false
+            }
+        }
     }
 }
 

@@ -30,8 +30,8 @@ impl Default for BusConfig {
             queue_len_max: 4_096,
             batch_len_max: 256,
             stream_len_max: 100_000,
-            heads_interval_ms: 1_000,
-            heads_ttl_ms: 5_000,
+            heads_interval_ms: 250,
+            heads_ttl_ms: 1_500,
             trim_interval_ms: 10_000,
             drain_ms: 1_000,
         }

@@ -41,8 +41,8 @@ impl Default for ConsumerConfig {
         Self {
             bus_batch_len_max: 256,
             bus_block_ms: 500,
-            heads_interval_ms: 1_000,
-            silence_ms: 2_000,
+            heads_interval_ms: 250,
+            silence_ms: 500,
             bus_retry_ms_min: 200,
             bus_retry_ms_max: 2_000,
             feed_batch_len_max: 500,

@@ -200,3 +200,24 @@ fn contradictory_limits_are_refused_by_name() {
     assert!(text(BusConfig { queue_len_max: 0, ..bus_config() }).contains("queue_len_max"));
     assert!(text(BusConfig { heads_ttl_ms: 60, ..bus_config() }).contains("heads_ttl_ms"));
 }
+
+#[tokio::test]
+async fn a_healthy_stream_stays_when_a_head_was_read_late() {
+    let (log, redis) = (database().await, TestRedis::start());
+    let committed = commit(&log.pool, partition(4), 5).await;
+    // What a late read of the head sees: the log has the events, the head does not say so yet.
+    sqlx::query("update event_heads set seq = 3 where partition = 4").execute(&log.pool).await.unwrap();
+    let (publisher, _stop) = publisher(&log.pool, redis.config(), bus_config());
+    publisher.committed(committed);
+    let other = {
+        let other = database().await;
+        commit(&other.pool, partition(5), 2).await
+    };
+    let mut connection = look_into(&redis.config()).await;
+    let json = serde_json::to_string(&other[1]).unwrap();
+    let key = keys::log(PRODUCER, partition(5));
+    let _id: Option<String> = connection.xadd(key, "2-0", &[(keys::ENTRY_FIELD, json)]).await.unwrap();
+    // The foreign stream shows that the streams were looked at.
+    assert!(eventually(PATIENCE, || async { stream_seqs(&redis.config(), 5).await.is_empty() }).await);
+    assert_eq!(stream_seqs(&redis.config(), 4).await, [1, 2, 3, 4, 5]);
+}

@@ -15,7 +15,7 @@ use simulator::drill::kill::KillOptions;
 use simulator::drill::load::LoadOptions;
 use simulator::drill::outcome::Outcome;
 use simulator::drill::push::PushOptions;
-use simulator::drill::{burst, demo, kill, push};
+use simulator::drill::{burst, bus, copies, demo, kill, push};
 use simulator::stack::{Announcer, ProcessName};
 
 /// Drills on a private stack. Each ends with one line on the standard output, and exits with 1 when a promise broke.
@@ -65,6 +65,21 @@ enum Command {
     },
     /// Redis stopped for 30 seconds under load and started again empty.
     Redis,
+    /// Redis killed, emptied, frozen and slow under load.
+    Bus {
+        /// How long each of the four.
+        #[arg(long, default_value_t = 15)]
+        seconds: u64,
+    },
+    /// Several copies of each process, one of each killed again and again under load.
+    Copies {
+        /// How many copies.
+        #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(2..=4))]
+        copies: u8,
+        /// How often one of each process is killed.
+        #[arg(long, default_value_t = 5)]
+        times: u32,
+    },
     /// Twenty concurrent spenders of one balance while Redis is down.
     Overspend,
     /// The same client order posted 100 times at once.
@@ -80,6 +95,8 @@ impl Command {
             Self::Kill { .. } => "kill",
             Self::Push { .. } => "push",
             Self::Redis => "redis",
+            Self::Bus { .. } => "bus",
+            Self::Copies { .. } => "copies",
             Self::Overspend => "overspend",
             Self::Duplicate => "duplicate",
             Self::Hangup => "hangup",
@@ -98,9 +115,19 @@ impl Command {
         // What a drill of the stream alone loses must not be mended by a push.
         let no_push = (ProcessName::BrokerSim, vec![("BROKER_SIM__PUSH_URL".to_owned(), String::new())]);
         match self {
-            Self::Kill { .. } => BTreeMap::from([(ProcessName::BrokerGateway, vec![patient]), no_push]),
-            Self::Redis => BTreeMap::from([no_push]),
+            Self::Kill { .. } | Self::Copies { .. } => {
+                BTreeMap::from([(ProcessName::BrokerGateway, vec![patient]), no_push])
+            }
+            Self::Redis | Self::Bus { .. } => BTreeMap::from([no_push]),
             _ => BTreeMap::new(),
+        }
+    }
+
+    /// How many copies of each process.
+    const fn copies(&self) -> u8 {
+        match self {
+            Self::Copies { copies, .. } => *copies,
+            _ => 1,
         }
     }
 
@@ -108,7 +135,7 @@ impl Command {
     fn deposits(&self) -> Vec<Decimal> {
         match self {
             Self::Demo { .. } => [250_000, 250_000, 250_000, 250_000, 1_000_000, 2_000].map(Decimal::from).to_vec(),
-            Self::Kill { .. } | Self::Push { .. } | Self::Redis => {
+            Self::Kill { .. } | Self::Push { .. } | Self::Redis | Self::Bus { .. } | Self::Copies { .. } => {
                 [2_000_000; 11].into_iter().chain([2_000]).map(Decimal::from).collect()
             }
             Self::Overspend | Self::Duplicate | Self::Hangup => vec![Decimal::from(100_000)],
@@ -139,6 +166,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         instance: name.to_owned(),
         bin,
         seed: arguments.seed,
+        copies: arguments.command.copies(),
         faults: arguments.command.has_faults() && !arguments.no_faults,
         deposits: arguments.command.deposits(),
         extra: arguments.command.extra(),
@@ -192,6 +220,8 @@ async fn perform(exercise: &Exercise, arguments: &Arguments) -> anyhow::Result<(
             let options = PushOptions { times: *times, seed: arguments.seed, load, settle_limit: settle };
             push::run(exercise, &options).await?
         }
+        Command::Bus { seconds } => bus::run(exercise, Duration::from_secs(*seconds), load, settle).await?,
+        Command::Copies { times, .. } => copies::run(exercise, *times, arguments.seed, load, settle).await?,
         Command::Redis => kill::run_redis(exercise, load, settle).await?,
         Command::Overspend => burst::overspend(exercise, settle).await?,
         Command::Duplicate => burst::duplicate(exercise, settle).await?,

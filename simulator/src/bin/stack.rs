@@ -10,7 +10,7 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use simulator::stack::control::{Answer, Ask, Control, ask};
 use simulator::stack::{
-    Announcer, GivenServers, Layout, MarketHours, ProcessName, Servers, Stack, StackOptions, Supervisor,
+    Announcer, COPIES_MAX, GivenServers, Layout, MarketHours, ProcessName, Servers, Stack, StackOptions, Supervisor,
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -40,13 +40,16 @@ enum Command {
         /// The seed of the simulated broker.
         #[arg(long, default_value_t = 1)]
         seed: u64,
+        /// How many copies of each engine process.
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=i64::from(COPIES_MAX)))]
+        copies: u8,
         /// The folder of the services' binaries, where it is not that of this one.
         #[arg(long)]
         bin: Option<PathBuf>,
     },
     /// Starts a dead process of the running stack again, on its old port.
     Start {
-        /// postgres, redis, broker-sim, order-server, broker-gateway or fill-receiver.
+        /// postgres, redis, broker-sim, order-server, broker-gateway or fill-receiver; of a further copy order-server-2.
         name: String,
     },
     /// Ends the running stack.
@@ -80,7 +83,7 @@ async fn main() -> anyhow::Result<ExitCode> {
 
 async fn run(command: Command, checkout: &Path, layout: Layout) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Up { keep, market_hours, seed, bin } => {
+        Command::Up { keep, market_hours, seed, copies, bin } => {
             let own = || Some(std::env::current_exe().ok()?.parent()?.to_owned());
             let bin = bin.or_else(own).context("the program has no folder")?;
             let options = StackOptions {
@@ -89,6 +92,7 @@ async fn run(command: Command, checkout: &Path, layout: Layout) -> anyhow::Resul
                 keep,
                 market_hours,
                 seed,
+                copies,
                 given: GivenServers::from_variables(|name| std::env::var(name).ok())?,
                 extra: BTreeMap::new(),
                 announce: announcer(),
@@ -230,7 +234,8 @@ fn status(stack: &Stack) -> String {
             (None, how) => format!("{name:<15} dead: {}", how.as_deref().unwrap_or("unknown")),
         },
     };
-    ProcessName::ALL.map(line).join("\n")
+    let copies = snapshot.keys().filter(|name| name.copy() > 1).copied();
+    ProcessName::ALL.into_iter().chain(copies).map(line).collect::<Vec<_>>().join("\n")
 }
 
 fn welcome(stack: &Stack) -> String {

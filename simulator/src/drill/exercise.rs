@@ -33,6 +33,8 @@ pub struct ExerciseOptions {
     pub bin: PathBuf,
     /// The seed of the simulated broker and of the customers.
     pub seed: u64,
+    /// How many copies of each engine process.
+    pub copies: u8,
     /// Whether the broker makes mistakes.
     pub faults: bool,
     /// The deposit of each customer in US dollars.
@@ -64,6 +66,7 @@ impl Exercise {
             keep: false,
             market_hours: MarketHours::Always,
             seed: options.seed,
+            copies: options.copies,
             // Always its own: it wipes them, and stops them.
             given: GivenServers::default(),
             extra: options.extra,
@@ -73,8 +76,10 @@ impl Exercise {
         let mut traders = Vec::with_capacity(options.deposits.len());
         for (index, deposit) in options.deposits.into_iter().enumerate() {
             let opened = stack.operator().open_account(&deposit.to_string(), &format!("drill-{index}")).await?;
+            let base_urls = stack.copies().iter().map(|copy| copy.order_api.clone()).collect();
             let base_url = stack.addresses().order_api.clone();
-            traders.push(Trader::new(index, deposit, opened.1, base_url, stack.http().clone()));
+            let trader = Trader::new(index, deposit, opened.1, base_url, stack.http().clone());
+            traders.push(trader.at(base_urls));
         }
         let exercise = Self { stack, traders, announce: options.announce };
         if options.faults {

@@ -88,7 +88,7 @@ impl Load {
         let mut workers = JoinSet::new();
         for trader in traders {
             for worker in 0..options.workers {
-                workers.spawn(work(trader.clone(), worker, options, progress.clone()));
+                workers.spawn(work(trader.worker(worker), worker, options, progress.clone()));
             }
         }
         Self { progress, workers }

@@ -4,9 +4,12 @@
 //! quiet, and compares what the customers were told with what the simulated broker really did.
 
 pub mod burst;
+pub mod bus;
 pub mod check;
+pub mod copies;
 pub mod demo;
 pub mod exercise;
+pub mod health;
 pub mod kill;
 pub mod load;
 pub mod market;

@@ -1,5 +1,7 @@
 //! A customer of the order API, as a client library would behave.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use contracts::alpaca::{AccountEntity, ApiError, OrderEntity, PositionEntity};
@@ -68,7 +70,10 @@ pub struct Trader {
     /// What was deposited.
     pub deposit: Decimal,
     key: ApiKey,
-    base_url: String,
+    /// Order servers, each as good as the other.
+    base_urls: Vec<String>,
+    /// Which of them is asked; another one after a failure.
+    turn: Arc<AtomicUsize>,
     http: reqwest::Client,
 }
 
@@ -76,7 +81,30 @@ impl Trader {
     /// The customer that holds `key`.
     #[must_use]
     pub fn new(index: usize, deposit: Decimal, key: ApiKey, base_url: String, http: reqwest::Client) -> Self {
-        Self { index, deposit, key, base_url, http }
+        let base_urls = vec![base_url];
+        Self { index, deposit, key, base_urls, turn: Arc::new(AtomicUsize::new(index)), http }
+    }
+
+    /// The same customer at several order servers, each as good as the other; customers spread over them.
+    #[must_use]
+    pub fn at(self, base_urls: Vec<String>) -> Self {
+        Self { base_urls, ..self }
+    }
+
+    fn base_url(&self) -> &str {
+        let turn = self.turn.load(Ordering::Relaxed);
+        self.base_urls.get(turn.checked_rem(self.base_urls.len()).unwrap_or_default()).map_or("", String::as_str)
+    }
+
+    /// Asks another server from now on, as a client library or a load balancer does.
+    fn turn_away(&self) {
+        self.turn.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The same customer with connections of its own, which begins at another server.
+    #[must_use]
+    pub fn worker(&self, number: usize) -> Self {
+        Self { turn: Arc::new(AtomicUsize::new(self.index + number)), ..self.clone() }
     }
 
     /// Posts an order once.
@@ -115,6 +143,7 @@ impl Trader {
             if !matches!(placed, Placed::Unknown(_)) || Instant::now() > until {
                 return (placed, tries);
             }
+            self.turn_away();
             sleep(RETRY_PAUSE).await;
         }
     }
@@ -182,7 +211,7 @@ impl Trader {
     /// The head of a raw request of this customer, for a client that writes to the socket itself.
     #[must_use]
     pub fn raw_post(&self, order: &Order) -> Option<(String, Vec<u8>)> {
-        let address = self.base_url.strip_prefix("http://")?.to_owned();
+        let address = self.base_url().strip_prefix("http://")?.to_owned();
         let body = serde_json::to_vec(order).ok()?;
         let head = format!(
             "POST /v2/orders HTTP/1.1\r\nHost: {address}\r\nAPCA-API-KEY-ID: {}\r\nAPCA-API-SECRET-KEY: {}\r\n\
@@ -195,12 +224,15 @@ impl Trader {
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str, query: &[(&str, String)]) -> Result<T, String> {
-        let mut url = reqwest::Url::parse(&format!("{}{path}", self.base_url)).map_err(|error| error.to_string())?;
+        let mut url = reqwest::Url::parse(&format!("{}{path}", self.base_url())).map_err(|error| error.to_string())?;
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
         let request = self.authorised(self.http.get(url));
-        let answer = request.send().await.map_err(|error| describe_error(&error))?;
+        let answer = request.send().await.map_err(|error| {
+            self.turn_away();
+            describe_error(&error)
+        })?;
         let status = answer.status();
         let text = answer.text().await.map_err(|error| describe_error(&error))?;
         if status != StatusCode::OK {
@@ -210,7 +242,7 @@ impl Trader {
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.authorised(self.http.request(method, format!("{}{path}", self.base_url)))
+        self.authorised(self.http.request(method, format!("{}{path}", self.base_url())))
     }
 
     fn authorised(&self, request: RequestBuilder) -> RequestBuilder {

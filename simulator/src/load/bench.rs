@@ -62,6 +62,7 @@ pub async fn run(options: BenchOptions) -> Result<(Summary, Outcome), LoadError>
         keep: false,
         market_hours: MarketHours::Always,
         seed: 1,
+        copies: 1,
         given: GivenServers::default(),
         extra: settings(),
         announce: options.announce.clone(),

@@ -37,9 +37,10 @@ impl EnvFile {
         for (name, value) in &self.values {
             text.push_str(&line(name, value));
         }
-        for name in ProcessName::ALL {
+        let copies = processes.keys().filter(|name| name.copy() > 1).copied();
+        for name in ProcessName::ALL.into_iter().chain(copies) {
             let pid = processes.get(&name).and_then(|state| state.pid);
-            text.push_str(&line(name.pid_variable(), &pid.map(|pid| pid.to_string()).unwrap_or_default()));
+            text.push_str(&line(&name.pid_variable(), &pid.map(|pid| pid.to_string()).unwrap_or_default()));
         }
         text.push_str(&line("PID_STACK", &std::process::id().to_string()));
         write_atomically(&self.path, &text)

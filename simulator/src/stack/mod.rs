@@ -22,7 +22,7 @@ pub use child::ChildSpec;
 pub use env_file::EnvFile;
 pub use error::StackError;
 pub use layout::{Layout, RunLock};
-pub use name::ProcessName;
+pub use name::{COPIES_MAX, ProcessName};
 pub(crate) use operator::describe as describe_error;
 pub use operator::{ApiKey, NewAccount, Operator};
 pub use ports::ReservedPort;

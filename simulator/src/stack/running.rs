@@ -37,6 +37,8 @@ pub struct StackOptions {
     pub market_hours: MarketHours,
     /// The seed of the simulated broker.
     pub seed: u64,
+    /// How many copies of each engine process.
+    pub copies: u8,
     /// Servers that are used instead of private ones.
     pub given: GivenServers,
     /// Further variables of single processes.
@@ -52,6 +54,7 @@ pub struct Stack {
     layout: Layout,
     servers: Servers,
     addresses: Addresses,
+    copies: Vec<Addresses>,
     databases: DatabaseUrls,
     operator: Operator,
     http: reqwest::Client,
@@ -99,6 +102,7 @@ impl Stack {
             layout: options.layout,
             servers: parts.servers,
             addresses: parts.addresses,
+            copies: parts.copies,
             databases: parts.databases,
             operator: parts.operator,
             http: parts.http,
@@ -122,7 +126,7 @@ impl Stack {
         let servers =
             Servers::start(supervisor, layout, keep, given.databases.is_some(), given.redis.as_deref()).await?;
         let databases = databases(options, &servers).await?;
-        let ports = Ports::reserve()?;
+        let ports = Ports::reserve(options.copies)?;
         let secrets = Secrets::generate(|name| std::env::var(name).ok());
         let plan = ServicePlan {
             layout,
@@ -140,29 +144,39 @@ impl Stack {
         for name in ProcessName::ENGINE {
             migrate(supervisor, layout, &plan, name).await?;
         }
-        let addresses = ports.addresses();
+        let copies = ports.addresses();
+        let Some(addresses) = copies.first().cloned() else {
+            return Err(StackError::Settings("a stack has at least one copy of each process".to_owned()));
+        };
         say("starting the services");
-        for name in ProcessName::ALL {
+        let names = ProcessName::with_copies(options.copies);
+        for name in names.iter().copied() {
             if let Some(spec) = plan.spec(name) {
                 supervisor.spawn(name, spec).await?;
             }
         }
-        for name in ProcessName::ALL {
-            wait_for_service(supervisor, layout, &http, &addresses, name).await?;
+        for name in names {
+            wait_for_service(supervisor, layout, &http, &copies, name).await?;
         }
         let operator = Operator::new(http.clone(), addresses.ops.clone(), secrets.ops_token.clone());
         let demo = operator.open_account(DEMO_CASH, "demo").await?;
-        let values = env_values(&addresses, &databases, &servers, &secrets, &demo.1);
+        let values = env_values(&copies, &addresses, &databases, &servers, &secrets, &demo.1);
         let file = EnvFile::new(layout.env_file(), values);
         file.write(&supervisor.snapshot())?;
         *env_file.lock().unwrap_or_else(PoisonError::into_inner) = Some(file);
-        Ok(Parts { servers, addresses, databases, operator, http, demo, ports })
+        Ok(Parts { servers, addresses, copies, databases, operator, http, demo, ports })
     }
 
     /// The base URLs of the services.
     #[must_use]
     pub fn addresses(&self) -> &Addresses {
         &self.addresses
+    }
+
+    /// The base URLs of each copy's services; the first are those of [`Stack::addresses`].
+    #[must_use]
+    pub fn copies(&self) -> &[Addresses] {
+        &self.copies
     }
 
     /// The URLs of the databases.
@@ -260,7 +274,7 @@ impl Stack {
         match name {
             ProcessName::Postgres => self.servers.wait_for_postgres(&self.supervisor, &self.layout).await,
             ProcessName::Redis => self.servers.wait_for_redis(&self.supervisor, &self.layout).await,
-            _ => wait_for_service(&self.supervisor, &self.layout, &self.http, &self.addresses, name).await,
+            _ => wait_for_service(&self.supervisor, &self.layout, &self.http, &self.copies, name).await,
         }
     }
 
@@ -274,6 +288,7 @@ impl Stack {
 struct Parts {
     servers: Servers,
     addresses: Addresses,
+    copies: Vec<Addresses>,
     databases: DatabaseUrls,
     operator: Operator,
     http: reqwest::Client,
@@ -338,15 +353,22 @@ async fn wait_for_service(
     supervisor: &Supervisor,
     layout: &Layout,
     http: &reqwest::Client,
-    addresses: &Addresses,
+    copies: &[Addresses],
     name: ProcessName,
 ) -> Result<(), StackError> {
-    let url = match name {
+    let Some(addresses) = copies.get(usize::from(name.copy()).saturating_sub(1)) else {
+        return Err(StackError::NotOurs(name));
+    };
+    let url = match name.first() {
         ProcessName::Postgres | ProcessName::Redis => return Ok(()),
         ProcessName::BrokerSim => format!("{}/sim/v1/health", addresses.sim),
-        ProcessName::OrderServer => format!("{}/ops/v1/ready", addresses.ops),
-        ProcessName::BrokerGateway => format!("{}/ops/v1/ready", addresses.gateway_ops),
-        ProcessName::FillReceiver => format!("{}/ops/v1/ready", addresses.receiver_ops),
+        ProcessName::OrderServer | ProcessName::OrderServerCopy(_) => format!("{}/ops/v1/ready", addresses.ops),
+        ProcessName::BrokerGateway | ProcessName::BrokerGatewayCopy(_) => {
+            format!("{}/ops/v1/ready", addresses.gateway_ops)
+        }
+        ProcessName::FillReceiver | ProcessName::FillReceiverCopy(_) => {
+            format!("{}/ops/v1/ready", addresses.receiver_ops)
+        }
     };
     wait_ready(supervisor, layout, name, READY_LIMIT, || async {
         let answer = http.get(&url).send().await.map_err(|error| describe_error(&error))?;
@@ -360,6 +382,7 @@ async fn wait_for_service(
 }
 
 fn env_values(
+    copies: &[Addresses],
     addresses: &Addresses,
     databases: &DatabaseUrls,
     servers: &Servers,
@@ -381,6 +404,15 @@ fn env_values(
         ("OPS_TOKEN", &secrets.ops_token),
         ("PEER_TOKEN", &secrets.peer_token),
     ];
+    let further = copies.iter().enumerate().skip(1).flat_map(|(index, copy)| {
+        let of_copy = [
+            ("ORDER_API_URL", &copy.order_api),
+            ("OPS_URL", &copy.ops),
+            ("GATEWAY_OPS_URL", &copy.gateway_ops),
+            ("RECEIVER_OPS_URL", &copy.receiver_ops),
+        ];
+        of_copy.map(|(name, url)| (format!("{name}_{}", index + 1), url.clone()))
+    });
     let own = values.into_iter().map(|(name, value)| (name.to_owned(), value.clone()));
-    own.chain(databases.variables().map(|(name, url)| (name.to_owned(), url.to_owned()))).collect()
+    own.chain(further).chain(databases.variables().map(|(name, url)| (name.to_owned(), url.to_owned()))).collect()
 }

@@ -40,12 +40,18 @@ impl MarketHours {
 /// The reserved ports of the services.
 #[derive(Debug)]
 pub(super) struct Ports {
+    sim: ReservedPort,
+    /// Of the first copy of each engine process, of the second, and so on.
+    copies: Vec<CopyPorts>,
+}
+
+#[derive(Debug)]
+struct CopyPorts {
     api: ReservedPort,
     ops: ReservedPort,
     gateway: ReservedPort,
     receiver: ReservedPort,
     push: ReservedPort,
-    sim: ReservedPort,
 }
 
 impl Ports {
@@ -53,28 +59,36 @@ impl Ports {
     ///
     /// # Errors
     /// When the system has no free port.
-    pub(super) fn reserve() -> Result<Self, StackError> {
-        Ok(Self {
-            api: ReservedPort::free()?,
-            ops: ReservedPort::free()?,
-            gateway: ReservedPort::free()?,
-            receiver: ReservedPort::free()?,
-            push: ReservedPort::free()?,
-            sim: ReservedPort::free()?,
-        })
+    pub(super) fn reserve(copies: u8) -> Result<Self, StackError> {
+        let copy = |_| {
+            Ok(CopyPorts {
+                api: ReservedPort::free()?,
+                ops: ReservedPort::free()?,
+                gateway: ReservedPort::free()?,
+                receiver: ReservedPort::free()?,
+                push: ReservedPort::free()?,
+            })
+        };
+        let copies = (0..copies.max(1)).map(copy).collect::<Result<_, StackError>>()?;
+        Ok(Self { sim: ReservedPort::free()?, copies })
     }
 
-    /// Their base URLs.
+    fn of(&self, name: ProcessName) -> Option<&CopyPorts> {
+        self.copies.get(usize::from(name.copy()).saturating_sub(1))
+    }
+
+    /// Their base URLs, of each copy; there is at least one.
     #[must_use]
-    pub(super) fn addresses(&self) -> Addresses {
-        Addresses {
-            order_api: self.api.url(),
-            ops: self.ops.url(),
+    pub(super) fn addresses(&self) -> Vec<Addresses> {
+        let of_copy = |ports: &CopyPorts| Addresses {
+            order_api: ports.api.url(),
+            ops: ports.ops.url(),
             sim: self.sim.url(),
-            gateway_ops: self.gateway.url(),
-            receiver_ops: self.receiver.url(),
-            push: format!("{}/push/v1/events", self.push.url()),
-        }
+            gateway_ops: ports.gateway.url(),
+            receiver_ops: ports.receiver.url(),
+            push: format!("{}/push/v1/events", ports.push.url()),
+        };
+        self.copies.iter().map(of_copy).collect()
     }
 }
 
@@ -163,25 +177,26 @@ impl ServicePlan<'_> {
     /// How a service is started; `None` for the servers.
     #[must_use]
     pub(super) fn spec(&self, name: ProcessName) -> Option<ChildSpec> {
-        let own = match name {
+        let ports = self.ports.of(name)?;
+        let own = match name.first() {
             ProcessName::Postgres | ProcessName::Redis => return None,
+            ProcessName::OrderServer | ProcessName::OrderServerCopy(_) => self.order_server(ports),
+            ProcessName::BrokerGateway | ProcessName::BrokerGatewayCopy(_) => self.broker_gateway(ports),
+            ProcessName::FillReceiver | ProcessName::FillReceiverCopy(_) => self.fill_receiver(ports),
             ProcessName::BrokerSim => self.broker_sim(),
-            ProcessName::OrderServer => self.order_server(),
-            ProcessName::BrokerGateway => self.broker_gateway(),
-            ProcessName::FillReceiver => self.fill_receiver(),
         };
         let shared = [
             ("REDIS_URL", self.redis_url),
             ("OPS_TOKEN", &self.secrets.ops_token),
             ("PEER_TOKEN", &self.secrets.peer_token),
         ];
-        let binary = self.bin.join(name.as_str());
+        let binary = self.bin.join(name.program());
         let mut spec = ChildSpec::new(binary, self.layout.checkout(), self.layout.log(name.as_str()));
         if name != ProcessName::BrokerSim {
             spec.env.extend(shared.map(|(name, value)| (name.to_owned(), value.to_owned())));
         }
         spec.env.extend(own.into_iter().map(|(name, value)| (name.to_owned(), value)));
-        spec.env.extend(self.extra.get(&name).into_iter().flatten().cloned());
+        spec.env.extend(self.extra.get(&name.first()).into_iter().flatten().cloned());
         Some(spec)
     }
 
@@ -200,31 +215,34 @@ impl ServicePlan<'_> {
             ("BROKER_SIM__SEED", self.seed.to_string()),
             ("BROKER_SIM__STATE_FILE", self.broker_state.display().to_string()),
             ("BROKER_SIM__MARKET_HOURS", self.market_hours.as_str().to_owned()),
-            ("BROKER_SIM__PUSH_URL", self.ports.addresses().push),
+            (
+                "BROKER_SIM__PUSH_URL",
+                self.ports.addresses().first().map(|first| first.push.clone()).unwrap_or_default(),
+            ),
             ("BROKER_SIM__PUSH_KEY_ID", self.secrets.push_key_id.clone()),
             ("BROKER_SIM__PUSH_SECRET", self.secrets.push_secret.clone()),
         ]
     }
 
-    fn order_server(&self) -> Vec<(&'static str, String)> {
+    fn order_server(&self, ports: &CopyPorts) -> Vec<(&'static str, String)> {
         vec![
             ("ORDER_CORE_DATABASE_URL", self.databases.order_core.clone()),
-            ("ORDER_SERVER__HTTP__API_ADDR", self.ports.api.address()),
-            ("ORDER_SERVER__HTTP__OPS_ADDR", self.ports.ops.address()),
-            ("ORDER_SERVER__PEERS__GATEWAY_URL", self.ports.gateway.url()),
-            ("ORDER_SERVER__PEERS__RECEIVER_URL", self.ports.receiver.url()),
+            ("ORDER_SERVER__HTTP__API_ADDR", ports.api.address()),
+            ("ORDER_SERVER__HTTP__OPS_ADDR", ports.ops.address()),
+            ("ORDER_SERVER__PEERS__GATEWAY_URL", ports.gateway.url()),
+            ("ORDER_SERVER__PEERS__RECEIVER_URL", ports.receiver.url()),
             ("ORDER_SERVER__MARKET__HOURS", self.market_hours.as_str().to_owned()),
         ]
     }
 
-    fn broker_gateway(&self) -> Vec<(&'static str, String)> {
+    fn broker_gateway(&self, ports: &CopyPorts) -> Vec<(&'static str, String)> {
         let (minute, default) = RETRY_MINUTE;
         vec![
             (minute, std::env::var(minute).unwrap_or_else(|_| default.to_owned())),
             ("BROKER_GATEWAY_DATABASE_URL", self.databases.broker_gateway.clone()),
-            ("BROKER_GATEWAY__HTTP__OPS_ADDR", self.ports.gateway.address()),
-            ("BROKER_GATEWAY__PEERS__ORDER_SERVER_URL", self.ports.ops.url()),
-            ("BROKER_GATEWAY__PEERS__RECEIVER_URL", self.ports.receiver.url()),
+            ("BROKER_GATEWAY__HTTP__OPS_ADDR", ports.gateway.address()),
+            ("BROKER_GATEWAY__PEERS__ORDER_SERVER_URL", ports.ops.url()),
+            ("BROKER_GATEWAY__PEERS__RECEIVER_URL", ports.receiver.url()),
             ("BROKER_GATEWAY__BROKER__BASE_URL", self.ports.sim.url()),
             ("BROKER_GATEWAY__BROKER__KEY_ID", self.secrets.broker_key_id.clone()),
             ("BROKER_GATEWAY__BROKER__SECRET_KEY", self.secrets.broker_secret_key.clone()),
@@ -234,11 +252,11 @@ impl ServicePlan<'_> {
         ]
     }
 
-    fn fill_receiver(&self) -> Vec<(&'static str, String)> {
+    fn fill_receiver(&self, ports: &CopyPorts) -> Vec<(&'static str, String)> {
         vec![
             ("FILL_RECEIVER_DATABASE_URL", self.databases.fill_receiver.clone()),
-            ("FILL_RECEIVER__HTTP__OPS_ADDR", self.ports.receiver.address()),
-            ("FILL_RECEIVER__PUSH__ADDR", self.ports.push.address()),
+            ("FILL_RECEIVER__HTTP__OPS_ADDR", ports.receiver.address()),
+            ("FILL_RECEIVER__PUSH__ADDR", ports.push.address()),
             ("FILL_RECEIVER__PUSH__KEYS", push_keys(self.secrets)),
             ("FILL_RECEIVER__BROKER__BASE_URL", self.ports.sim.url()),
             ("FILL_RECEIVER__BROKER__KEY_ID", self.secrets.broker_key_id.clone()),

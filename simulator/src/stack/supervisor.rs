@@ -270,7 +270,7 @@ impl Owner {
     async fn end_all(&mut self) {
         self.one_shots.abort_all();
         while self.one_shots.join_next().await.is_some() {}
-        for name in ProcessName::STOP_ORDER {
+        for name in ProcessName::stop_order() {
             let Some(stop) = self.specs.get(&name).map(|spec| spec.stop_signal) else { continue };
             for (signal, limit) in [(stop, STOP_LIMIT), (Signal::SIGKILL, KILL_LIMIT)] {
                 let Ok(pid) = self.send_signal(name, signal) else { break };

@@ -1,5 +1,6 @@
 //! Rows that are not what they should be, and errors that are the data's fault.
 
+use crate::application::ports::StoreError;
 use contracts::{IdError, MoneyError, TermsError};
 use thiserror::Error;
 
@@ -43,9 +44,24 @@ pub enum RowError {
 
 /// Whether an error comes from the values themselves (SQLSTATE class 22 or 23), so that it would
 /// come again.
-pub(in crate::adapters) fn is_data_error(error: &sqlx::Error) -> bool {
+fn is_data_error(error: &sqlx::Error) -> bool {
     error
         .as_database_error()
         .and_then(|error| error.code().map(|code| code.starts_with("22") || code.starts_with("23")))
         .unwrap_or(false)
+}
+
+/// Whether the work itself is at fault, so that trying it again cannot help.
+pub(in crate::adapters) fn is_data_fault(error: &StoreError) -> bool {
+    if error.is_deterministic() {
+        return true;
+    }
+    let mut source = std::error::Error::source(error);
+    while let Some(inner) = source {
+        if inner.downcast_ref::<sqlx::Error>().is_some_and(is_data_error) {
+            return true;
+        }
+        source = inner.source();
+    }
+    false
 }

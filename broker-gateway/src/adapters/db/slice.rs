@@ -83,6 +83,16 @@ impl PgStore {
     }
 }
 
+impl<'a> SliceTransaction<'a> {
+    pub(super) const fn over(store: &'a PgStore, tx: Transaction<'static, Postgres>) -> Self {
+        Self { store, tx }
+    }
+
+    pub(super) fn into_parts(self) -> (&'a PgStore, Transaction<'static, Postgres>) {
+        (self.store, self.tx)
+    }
+}
+
 impl SliceTransaction<'_> {
     /// Those of the orders that have an earlier event in the deferred table.
     ///
@@ -341,7 +351,8 @@ impl SliceTransaction<'_> {
             sqlx::query!(
                 "insert into deferred (producer, partition, seq, account_id, order_id, reason, detail, envelope, deferred_at)
                  values ($1, $2, $3, $4, $5, $6, $7, $8, statement_timestamp())
-                 on conflict (producer, partition, seq) do nothing",
+                 on conflict (producer, partition, seq) do update
+                     set reason = excluded.reason, detail = excluded.detail",
                 envelope.producer.as_str(),
                 envelope.partition.number(),
                 envelope.seq,

@@ -1,5 +1,6 @@
 //! The store of requests on PostgreSQL.
 
+use super::error::is_data_fault;
 use super::{load, write};
 use crate::application::alarm;
 use crate::application::change::Change;
@@ -169,7 +170,11 @@ impl LaneStore for PgStore {
         let mut tx = self.begin("record").await?;
         let ids: Vec<Uuid> = orders.into_iter().map(OrderId::as_uuid).collect();
         let ids = load::lock(&mut tx, &ids).await.map_err(|source| StoreError::failed("record", source))?;
-        self.decide_and_commit(tx, &ids, known, |now, loaded| decide(now.at, loaded), "record").await?;
-        Ok(())
+        match self.decide_and_commit(tx, &ids, known, |now, loaded| decide(now.at, loaded), "record").await {
+            Ok(_) => Ok(()),
+            // The caller takes it apart.
+            Err(error) if is_data_fault(&error) => Err(StoreError::refused("record", error)),
+            Err(error) => Err(error),
+        }
     }
 }

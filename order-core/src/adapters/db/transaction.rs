@@ -306,13 +306,35 @@ impl Transaction for PgTransaction {
 
     async fn take_deferred(&mut self, partitions: &[Partition], limit: i64) -> Result<Vec<Envelope>, StoreError> {
         let partitions: Vec<i16> = partitions.iter().map(|p| p.number()).collect();
+        // One at a time tries what waits of a log's partition, in its order, and nobody applies new
+        // events of it meanwhile: a second copy would take the next event of the same account.
+        let held = sqlx::query!(
+            "select a.producer, a.partition from applied a
+             where a.partition = any($1) and exists (select 1 from deferred d where d.producer = a.producer
+                 and d.partition = a.partition and d.reason in ('busy', 'behind'))
+             order by a.producer, a.partition
+             for update of a skip locked",
+            &partitions,
+        )
+        .fetch_all(&mut *self.tx)
+        .await
+        .map_err(failed("claim the positions of waiting events"))?;
+        let (producers, partitions): (Vec<String>, Vec<i16>) =
+            held.into_iter().map(|row| (row.producer, row.partition)).unzip();
+        if producers.is_empty() {
+            return Ok(Vec::new());
+        }
+        // A statement of its own: it must see what was committed before the positions were had.
         let rows = sqlx::query_scalar!(
             "select d.envelope from deferred d
-             where d.partition = any($1) and d.reason in ('busy', 'behind') and not exists
+             join unnest($1::text[], $2::smallint[]) h (producer, partition)
+                 on h.producer = d.producer and h.partition = d.partition
+             where d.reason in ('busy', 'behind') and not exists
                  (select 1 from deferred p where p.account_id = d.account_id and p.reason = 'poison')
-             order by d.deferred_at, d.producer, d.partition, d.seq
-             limit $2
-             for update of d skip locked",
+             order by d.producer, d.partition, d.seq
+             limit $3
+             for update of d",
+            &producers,
             &partitions,
             limit,
         )
