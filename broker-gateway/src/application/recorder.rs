@@ -154,6 +154,7 @@ mod tests {
     use crate::config::Settings;
     use crate::domain::attempt::Attempt;
     use crate::domain::outcome::LookupOutcome;
+    use platform::config::Configuration;
     use proptest::prelude::*;
     use std::collections::HashMap;
     use std::sync::Mutex;
