@@ -6,6 +6,7 @@
 
 import os
 import sys
+import threading
 import time
 import uuid
 
@@ -13,6 +14,7 @@ from alpaca.common.exceptions import APIError
 from alpaca.trading.client import TradingClient
 from alpaca.trading.enums import OrderSide, OrderStatus, QueryOrderStatus, TimeInForce
 from alpaca.trading.requests import GetAssetsRequest, GetOrdersRequest, LimitOrderRequest, MarketOrderRequest
+from alpaca.trading.stream import TradingStream
 
 FINISHED = {OrderStatus.FILLED, OrderStatus.CANCELED, OrderStatus.EXPIRED, OrderStatus.REJECTED}
 
@@ -27,6 +29,50 @@ def wait_for(client: TradingClient, order_id: uuid.UUID, done, limit_s: float = 
         if time.monotonic() > until:
             raise SystemExit(f"order {order_id} is still {order.status.value}")
         time.sleep(0.1)
+
+
+class Updates:
+    """Every update of the account, as the SDK's own stream delivers it."""
+
+    def __init__(self) -> None:
+        self.all = []
+        self._stream = TradingStream(
+            os.environ["APCA_API_KEY_ID"],
+            os.environ["APCA_API_SECRET_KEY"],
+            url_override=os.environ["ORDER_API_URL"].replace("http", "ws", 1) + "/stream",
+        )
+        self._stream.subscribe_trade_updates(self._on_update)
+        threading.Thread(target=self._stream.run, daemon=True).start()
+
+    async def _on_update(self, update) -> None:
+        self.all.append(update)
+
+    def of(self, order_id: uuid.UUID) -> list:
+        return [update for update in self.all if update.order.id == order_id]
+
+    def wait_for(self, order_id: uuid.UUID, last: str, limit_s: float = 30.0) -> list:
+        """The updates of an order as soon as its last one is here."""
+        until = time.monotonic() + limit_s
+        while not any(update.event == last for update in self.of(order_id)):
+            if time.monotonic() > until:
+                raise SystemExit(f"no {last} of {order_id}: {[update.event for update in self.of(order_id)]}")
+            time.sleep(0.05)
+        return self.of(order_id)
+
+    def start(self, client: TradingClient, limit_s: float = 30.0) -> None:
+        """The SDK does not say when it listens, so an order is placed and cancelled until one is seen."""
+        until = time.monotonic() + limit_s
+        while not self.all:
+            if time.monotonic() > until:
+                raise SystemExit("no update arrives")
+            probe = client.submit_order(
+                LimitOrderRequest(symbol="AAPL", qty=1, side=OrderSide.BUY, time_in_force=TimeInForce.DAY, limit_price=10)
+            )
+            client.cancel_order_by_id(probe.id)
+            time.sleep(0.5)
+
+    def stop(self) -> None:
+        self._stream.stop()
 
 
 def refusal(call) -> APIError:
@@ -53,6 +99,9 @@ def main() -> None:
     assets = client.get_all_assets(GetAssetsRequest())
     assert any(one.symbol == asset.symbol for one in assets)
     print(f"assets     {len(assets)}, among them {asset.symbol} at {asset.exchange.value}")
+
+    updates = Updates()
+    updates.start(client)
 
     # A market order, found again by our own id, filled.
     own_id = f"sdk-{uuid.uuid4()}"
@@ -96,6 +145,18 @@ def main() -> None:
     )
     assert (poor.status_code, poor.code) == (403, 40310000), (poor.status_code, poor.code)
     print(f"refused    {poor.code} {poor.message}")
+
+    # Every step of the orders above has arrived, in order.
+    steps = updates.wait_for(bought.id, "fill")
+    events = [update.event.value if hasattr(update.event, "value") else update.event for update in steps]
+    assert events[0] == "pending_new" and events[-1] == "fill", events
+    assert set(events[1:-1]) <= {"new", "partial_fill"}, events
+    assert sum(update.qty for update in steps if update.qty) == 2, [update.qty for update in steps]
+    assert steps[-1].order.status == OrderStatus.FILLED and float(steps[-1].order.filled_qty) == 2
+    ended = [update.event for update in updates.wait_for(patient.id, "canceled")]
+    assert ended[0] == "pending_new" and "pending_cancel" in ended and ended[-1] == "canceled", ended
+    print(f"updates    {len(updates.all)}; bought: {', '.join(events)}")
+    updates.stop()
 
     everything = client.get_orders(GetOrdersRequest(status=QueryOrderStatus.ALL, limit=500))
     positions = client.get_all_positions()

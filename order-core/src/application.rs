@@ -1,6 +1,9 @@
 //! Use cases: what the API, the operators and the other processes may ask, and the shard workers
 //! that decide it. Stores, locks and the bus come in as traits.
 
+#[cfg(test)]
+mod told;
+
 pub mod audit;
 pub mod batch;
 pub mod books;

@@ -16,4 +16,4 @@ pub mod update;
 pub mod update_id;
 
 #[cfg(test)]
-mod interleaving;
+pub(crate) mod interleaving;

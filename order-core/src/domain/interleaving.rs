@@ -20,13 +20,13 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 #[derive(Debug, Clone)]
-enum Step {
+pub(crate) enum Step {
     Gateway(GatewayEvent),
     Broker(BrokerEvent),
     Cancel,
 }
 
-fn order_id() -> OrderId {
+pub(crate) fn order_id() -> OrderId {
     OrderId::new(Uuid::from_u128(9))
 }
 
@@ -55,7 +55,7 @@ fn fill(n: usize, quantity: Quantity, price: Price) -> BrokerFact {
 }
 
 /// What the gateway may tell about one order, in its own order.
-fn gateway_log() -> impl Strategy<Value = Vec<Step>> {
+pub(crate) fn gateway_log() -> impl Strategy<Value = Vec<Step>> {
     let sent = GatewayEvent::Sent { order_id: order_id(), broker: broker(), attempt: 1 };
     let doubt = GatewayEvent::InDoubt { order_id: order_id(), attempt: 1, reason: "timeout".to_owned() };
     let observed = ObservedOrder {
@@ -82,7 +82,7 @@ fn gateway_log() -> impl Strategy<Value = Vec<Step>> {
 }
 
 /// What the broker may tell, in its own order: fills, perhaps a bust or a correction, perhaps an end.
-fn broker_log(fills: Vec<(u64, u64)>, bust: bool, correct: bool, end: u8) -> Vec<Step> {
+pub(crate) fn broker_log(fills: Vec<(u64, u64)>, bust: bool, correct: bool, end: u8) -> Vec<Step> {
     let mut facts = vec![broker_event(BrokerFact::Live, Some(Decimal::ZERO))];
     let mut cumulative = Decimal::ZERO;
     for (n, (quantity, cents)) in fills.iter().enumerate() {
@@ -195,7 +195,7 @@ fn balances(account: &Account) -> BTreeMap<(String, Ledger), Decimal> {
 
 /// Merges the logs by a list of choices, repeating an earlier step of a log now and then (delivery
 /// is at least once, so a repeat is always of a prefix).
-fn merge(logs: &[Vec<Step>], choices: &[(usize, bool)]) -> Vec<(usize, Step)> {
+pub(crate) fn merge(logs: &[Vec<Step>], choices: &[(usize, bool)]) -> Vec<(usize, Step)> {
     let ids = |log: usize, at: usize| log * 100 + at;
     let mut at = vec![0; logs.len()];
     let mut merged = Vec::new();
