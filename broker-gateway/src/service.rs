@@ -3,7 +3,7 @@
 use crate::adapters::alpaca::Alpaca;
 use crate::adapters::caller::{CallerError, HttpCaller};
 use crate::adapters::db::{MIGRATOR, PgStore};
-use crate::adapters::http::{GatewayHealth, OpsPort, deferred_router, ops_router, reference_router};
+use crate::adapters::http::{GatewayHealth, OpsPort, deferred_router, ops_router, peer_router, reference_router};
 use crate::adapters::intake::Intake;
 use crate::adapters::jitter::RandomJitter;
 use crate::adapters::redrive;
@@ -157,9 +157,10 @@ impl Service {
         let deferred_store = Arc::clone(&parts.store);
         let router = base(draining(Arc::new(health), asked.clone()))
             .merge(feed::router(pool, Producer::BrokerGateway, tokens.peer.clone()))
-            .merge(reference_router(instruments, tokens.peer))
+            .merge(reference_router(instruments, tokens.peer.clone()))
+            .merge(peer_router(Arc::clone(&port.store), tokens.peer.clone()))
             .merge(deferred_router(deferred_store, tokens.ops.clone()))
-            .merge(ops_router(port, tokens.ops));
+            .merge(ops_router(port, tokens.operators()));
         let router = closing(router, asked.clone());
         let ops_end = CancellationToken::new();
         let ops = tokio::spawn(serve(listener, router, ServerLimits::default(), ops_end.clone()));

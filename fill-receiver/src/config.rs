@@ -16,6 +16,7 @@ use contracts::BrokerId;
 use platform::bus::BusConfig;
 use platform::config::{Checks, ConfigError, Configuration, DatabaseConfig, RedisConfig, Secret};
 use platform::http::ServerLimits;
+use platform::operators::{OperatorTokens, Operators};
 use platform::trace::TelemetryConfig;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -76,6 +77,17 @@ pub struct TokenSettings {
     pub ops: Secret,
     /// Other processes.
     pub peer: Secret,
+    /// Single operators, by name.
+    #[serde(default)]
+    pub operators: OperatorTokens,
+}
+
+impl TokenSettings {
+    /// Who may use the operator port.
+    #[must_use]
+    pub fn operators(&self) -> Operators {
+        Operators::new(self.ops.clone(), self.operators.clone())
+    }
 }
 
 /// The broker.
@@ -227,6 +239,7 @@ impl Settings {
     /// [`ConfigError::Invalid`] naming the field.
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.validate_surroundings()?;
+        self.tokens.operators.validate(&[&self.tokens.ops, &self.tokens.peer])?;
         self.profile()?;
         self.first_cursor(OffsetDateTime::UNIX_EPOCH)?;
         let takes_pushes = self.push_addr()?.is_some();

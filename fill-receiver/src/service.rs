@@ -24,6 +24,7 @@ use platform::db::{self, DbError};
 use platform::feed;
 use platform::http::{Health, ListenError, ServerLimits, bind, closing, draining, require_bearer, serve};
 use platform::link::LinkError;
+use platform::operators::require_operator;
 use platform::shutdown::{Ended, Stage, supervise};
 use sqlx::PgPool;
 use std::net::SocketAddr;
@@ -140,7 +141,8 @@ impl Service {
         });
         let router = base(draining(health, asked.clone()))
             .merge(feed::router(pool, Producer::FillReceiver, settings.tokens.peer.clone()))
-            .merge(require_bearer(http::router(operations), settings.tokens.ops.clone()));
+            .merge(require_bearer(http::peer_router(Arc::clone(&operations)), settings.tokens.peer.clone()))
+            .merge(require_operator(http::router(operations), settings.tokens.operators()));
         let audit = Audit::new(Arc::clone(&context), source.clone(), settings.audit, first);
         let receiver = Receiver { context, source, config: settings.round(), first };
         let mut tasks = JoinSet::new();

@@ -6,6 +6,7 @@ pub mod http;
 pub mod locks;
 pub mod migrations;
 pub mod ops;
+pub mod peers;
 pub mod reference;
 pub mod secrets;
 pub mod sink;

@@ -13,7 +13,9 @@ use crate::adapters::health::{DatabaseProbe, OrderServerHealth};
 use crate::adapters::http::stream::StreamState;
 use crate::adapters::http::{self, ApiState};
 use crate::adapters::migrations::MIGRATOR;
+use crate::adapters::ops::explain::ExplainState;
 use crate::adapters::ops::{self, OpsState};
+use crate::adapters::peers::{HttpPeers, PeersError};
 use crate::adapters::reference::{ReferenceError, ReferencePoller};
 use crate::adapters::secrets::SystemSecrets;
 use crate::adapters::sink::FactSink;
@@ -72,6 +74,9 @@ pub enum StartError {
     /// The address of another process.
     #[error("a peer cannot be used")]
     Peer(#[from] FeedError),
+    /// The address of another process that is asked what it knows.
+    #[error("a peer cannot be used")]
+    Story(#[from] PeersError),
     /// Reference data.
     #[error("reference data cannot be used")]
     Reference(#[from] ReferenceError),
@@ -200,7 +205,7 @@ impl Service {
         let streams = parts.start_streams(&ends.front, &mut front_tasks);
         let api = closing(parts.api_router(streams), asked.clone());
         front_tasks.spawn(serve(api_listener, api, limits, ends.front.clone()));
-        let ops = closing(parts.ops_router(base, asked.clone()), asked.clone());
+        let ops = closing(parts.ops_router(base, asked.clone())?, asked.clone());
         let ops = tokio::spawn(serve(ops_listener, ops, limits, ends.ops.clone()));
         let deadline = parts.deadline();
         let stages = vec![
@@ -242,7 +247,11 @@ impl Parts {
         http::router(state, Some(streams), self.settings.body_limits())
     }
 
-    fn ops_router(&self, base: impl FnOnce(Arc<dyn Health>) -> Router, asked: CancellationToken) -> Router {
+    fn ops_router(
+        &self,
+        base: impl FnOnce(Arc<dyn Health>) -> Router,
+        asked: CancellationToken,
+    ) -> Result<Router, StartError> {
         let health = OrderServerHealth {
             database: Arc::clone(&self.probe),
             locks: self.locks.clone(),
@@ -263,11 +272,21 @@ impl Parts {
             ids: Arc::clone(&self.ids),
             secrets: Arc::new(SystemSecrets),
         };
+        let peers = &self.settings.peers;
+        let peers = HttpPeers::new(&peers.gateway_url, &peers.receiver_url, self.settings.tokens.peer.clone())?;
+        let explain = ExplainState {
+            store: Arc::new(self.store.clone()),
+            queries: Arc::new(self.store.clone()),
+            peers: Arc::new(peers),
+            clock: Arc::clone(&self.clock),
+        };
         let (operators, peer_token) = (self.settings.tokens.operators(), self.settings.tokens.peer.clone());
-        base(draining(Arc::new(health), asked))
+        let router = base(draining(Arc::new(health), asked))
             .merge(feed::router(self.pool.clone(), Producer::OrderCore, peer_token))
             .merge(ops::parked::router(Arc::new(self.store.clone()), operators.clone()))
-            .merge(ops::router(state, operators, self.settings.body_limits()))
+            .merge(ops::explain::router(explain, operators.clone()))
+            .merge(ops::router(state, operators, self.settings.body_limits()));
+        Ok(router)
     }
 
     async fn start_polling(&self, end: &CancellationToken, tasks: &mut JoinSet<()>) -> Result<(), StartError> {

@@ -4,9 +4,11 @@ mod answer;
 mod deferred;
 mod health;
 mod ops;
+mod peer;
 mod reference;
 
 pub use deferred::router as deferred_router;
 pub use health::GatewayHealth;
 pub use ops::{OpsPort, router as ops_router};
+pub use peer::router as peer_router;
 pub use reference::router as reference_router;

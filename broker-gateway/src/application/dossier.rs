@@ -2,9 +2,10 @@
 //! piece of evidence. Its digest is what an approval of a settlement binds.
 
 use super::ports::StoreError;
-use contracts::OrderId;
+use contracts::{EventId, OrderId};
 use rust_decimal::Decimal;
 use serde::Serialize;
+use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use std::future::Future;
 use time::OffsetDateTime;
@@ -191,11 +192,32 @@ pub struct Approval {
     pub approved_at: OffsetDateTime,
 }
 
+/// An event of this process's log.
+#[derive(Debug, Clone, Serialize)]
+pub struct LogStory {
+    /// Partition of the log.
+    pub partition: i16,
+    /// Its place.
+    pub seq: i64,
+    /// Its id.
+    pub event_id: Uuid,
+    /// Type word.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// When it was written.
+    #[serde(with = "rfc3339")]
+    pub at: OffsetDateTime,
+    /// What it says.
+    pub payload: Box<RawValue>,
+}
+
 /// The whole story.
 #[derive(Debug, Clone, Serialize)]
 pub struct Dossier {
     /// Digest of everything below but approvals: what an approval binds.
     pub evidence_digest: String,
+    /// Whether a part has more rows than are shown; then these are not all.
+    pub truncated: bool,
     /// The request.
     pub request: RequestStory,
     /// Every attempt.
@@ -246,6 +268,12 @@ pub struct Unsettled {
 pub trait DossierStore: Send + Sync + 'static {
     /// The story of one request.
     fn dossier(&self, order_id: OrderId) -> impl Future<Output = Result<Option<Dossier>, StoreError>> + Send;
+
+    /// Which order an event of this process's log is about.
+    fn order_of_event(&self, event_id: EventId) -> impl Future<Output = Result<Option<OrderId>, StoreError>> + Send;
+
+    /// What was logged about an order, in the order of the log.
+    fn log(&self, order_id: OrderId) -> impl Future<Output = Result<Vec<LogStory>, StoreError>> + Send;
 
     /// Requests in doubt or in the hands of persons, oldest first.
     fn unsettled(&self, limit: u32) -> impl Future<Output = Result<Vec<Unsettled>, StoreError>> + Send;

@@ -10,6 +10,7 @@ impl Settings {
     /// [`ConfigError::Invalid`] naming the field.
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.validate_surroundings()?;
+        self.tokens.operators.validate(&[&self.tokens.ops, &self.tokens.peer])?;
         self.copies.validate()?;
         if let Some((name, _)) = self.positive_fields().into_iter().find(|(_, value)| *value <= 0) {
             return Err(invalid(format!("{name} must be above zero")));

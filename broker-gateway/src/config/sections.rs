@@ -1,6 +1,7 @@
 //! The sections, as they are written. Every field is explained in `config.default.toml`.
 
 use platform::config::Secret;
+use platform::operators::{OperatorTokens, Operators};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 
@@ -20,6 +21,17 @@ pub struct TokenSettings {
     pub ops: Secret,
     /// Other processes.
     pub peer: Secret,
+    /// Single operators, by name.
+    #[serde(default)]
+    pub operators: OperatorTokens,
+}
+
+impl TokenSettings {
+    /// Who may use the operator port.
+    #[must_use]
+    pub fn operators(&self) -> Operators {
+        Operators::new(self.ops.clone(), self.operators.clone())
+    }
 }
 
 /// Taking others' logs in.

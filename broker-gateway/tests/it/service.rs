@@ -68,6 +68,8 @@ async fn an_order_goes_from_the_order_servers_log_to_the_broker_and_back_into_ou
     settings.http.ops_addr = "127.0.0.1:0".parse().unwrap();
     settings.tokens.ops = Secret::new("ops");
     settings.tokens.peer = Secret::new("peer");
+    let named = [("alice", "alices-own-token")].map(|(name, token)| (name.to_owned(), Secret::new(token)));
+    settings.tokens.operators = platform::operators::OperatorTokens::new(named.into());
     settings.database.url = Secret::new(own.url.clone());
     settings.redis = redis.config();
     settings.peers.order_server_url = orders_url;
@@ -127,15 +129,27 @@ async fn operator_port(http: &reqwest::Client, url: &str, order: &Order) {
     assert!(get(http, &lane, "ops").await.1.contains(r#""rate_per_s":77"#));
     assert_eq!(put(r#"{"rate_per_s":99999999}"#).await.unwrap().status(), 400);
     assert_eq!(put(r#"{"rate":1}"#).await.unwrap().status(), 400);
-    let settle = http
-        .post(format!("{url}/ops/v1/manual/{}/settlement", order.id))
-        .bearer_auth("ops")
-        .header("content-type", "application/json")
-        .body(r#"{"person":"kim","evidence_digest":"x","decision":"absent"}"#)
-        .send()
-        .await
-        .unwrap();
-    assert_eq!(settle.status(), 409, "a living order is not for persons to settle");
+    let settle = |token: &'static str, body: &'static str| {
+        let request = http.post(format!("{url}/ops/v1/manual/{}/settlement", order.id)).bearer_auth(token);
+        async move { request.header("content-type", "application/json").body(body).send().await.unwrap().status() }
+    };
+    let body = r#"{"evidence_digest":"x","decision":"absent"}"#;
+    assert_eq!(settle("alices-own-token", body).await, 409, "a living order is not for persons to settle");
+    let as_bob = r#"{"operator":"bob","evidence_digest":"x","decision":"absent"}"#;
+    assert_eq!(settle("alices-own-token", as_bob).await, 400, "another's name with one's own token");
+    assert_eq!(settle("ops", as_bob).await, 400, "nor with the token that all may know");
+    assert_eq!(settle("peer", body).await, 401);
+
+    let told = format!("{url}/story/v1/requests/{}", order.id);
+    assert_eq!(get(http, &told, "ops").await.0, 401, "the peers' part has the peers' token");
+    let (status, told) = get(http, &told, "peer").await;
+    let told: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!((status, &told["story"]["request"]["state"]), (200, &serde_json::json!("live")));
+    let event = told["log"][0]["event_id"].as_str().unwrap();
+    let by_event: Value =
+        serde_json::from_str(&get(http, &format!("{url}/story/v1/requests/{event}"), "peer").await.1).unwrap();
+    assert_eq!(by_event["story"]["request"]["order_id"], told["story"]["request"]["order_id"]);
+    assert_eq!(get(http, &format!("{url}/story/v1/unsettled"), "peer").await.1, r#"{"requests":[]}"#);
 }
 
 async fn reference_data(http: &reqwest::Client, url: &str) {

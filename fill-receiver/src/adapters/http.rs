@@ -1,6 +1,7 @@
 //! The operator's port, besides what every process serves there.
 //!
-//! - `GET /ops/v1/events/{key}`: the story of an execution id, a broker order id or our order id;
+//! - `GET /ops/v1/events/{key}`: the story of an execution id, a broker order id, our order id or
+//!   our event id;
 //! - `GET /ops/v1/parked?after=&limit=&settled=`: frames that could not become events;
 //! - `POST /ops/v1/parked/{id}/redrive`: try one again;
 //! - `GET /ops/v1/suspects?after=&limit=&closed=`: facts that contradict what is stored;
@@ -49,6 +50,12 @@ pub fn router<S: RecordStore>(operations: Arc<Operations<S>>) -> Router {
         .route("/ops/v1/unproven/{id}/close", post(close_unproven::<S>))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(operations)
+}
+
+/// The same story for the order server, which puts the parts of the three processes together; the
+/// caller puts the token between processes in front.
+pub fn peer_router<S: RecordStore>(operations: Arc<Operations<S>>) -> Router {
+    Router::new().route("/story/v1/events/{key}", get(story::<S>)).with_state(operations)
 }
 
 impl From<StoreError> for Refusal {

@@ -16,6 +16,8 @@ pub struct Story {
     pub log: Vec<LogRecord>,
     /// Contradictions about them.
     pub suspects: Vec<SuspectRecord>,
+    /// Whether a part has more rows than are shown.
+    pub truncated: bool,
 }
 
 /// A broker's order.
@@ -52,8 +54,13 @@ pub struct FactRecord {
     pub stored_at: OffsetDateTime,
     /// SHA-256 of the bytes as they came, in hexadecimal.
     pub raw_sha256: String,
-    /// The bytes, with what is no text replaced.
+    /// How many bytes came; more than are shown where the body is cut.
+    pub body_bytes: i32,
+    /// The start of the bytes, with what is no text replaced.
     pub body: String,
+    /// The same bytes in Base64, where they are no text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body_base64: Option<String>,
 }
 
 /// One entry of the event log.

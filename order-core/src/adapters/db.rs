@@ -13,6 +13,7 @@ mod parked;
 mod queries;
 mod read;
 mod rows;
+mod story;
 mod transaction;
 mod updates;
 mod write;

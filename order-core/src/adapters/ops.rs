@@ -2,6 +2,7 @@
 //! operators did, and the check of the books. Every route needs an operator's token.
 
 mod accounts;
+pub mod explain;
 mod halts;
 mod keys;
 pub mod parked;

@@ -8,6 +8,7 @@
 )]
 
 mod bad_input;
+mod explain;
 mod frozen;
 mod hang_up;
 mod hostile;

@@ -402,6 +402,8 @@ fn env_values(
         ("APCA_API_SECRET_KEY", &key.secret_key),
         ("REDIS_URL", &servers.redis_url),
         ("OPS_TOKEN", &secrets.ops_token),
+        ("OPS_TOKEN_ALICE", &secrets.alice_token),
+        ("OPS_TOKEN_BOB", &secrets.bob_token),
         ("PEER_TOKEN", &secrets.peer_token),
     ];
     let further = copies.iter().enumerate().skip(1).flat_map(|(index, copy)| {

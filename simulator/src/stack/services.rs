@@ -114,6 +114,10 @@ pub struct Addresses {
 pub struct Secrets {
     /// For the operator ports.
     pub ops_token: String,
+    /// Tokens of two persons, since some decisions take two.
+    pub alice_token: String,
+    /// The other person's.
+    pub bob_token: String,
     /// For feeds and reference data between the processes.
     pub peer_token: String,
     /// Our key at the simulated broker.
@@ -139,6 +143,8 @@ impl Secrets {
         let token = |name: &str| read(name).filter(|value| !value.is_empty()).unwrap_or_else(secret);
         Self {
             ops_token: token("OPS_TOKEN"),
+            alice_token: token("OPS_TOKEN_ALICE"),
+            bob_token: token("OPS_TOKEN_BOB"),
             peer_token: token("PEER_TOKEN"),
             broker_key_id: "stack".to_owned(),
             broker_secret_key: secret(),
@@ -194,6 +200,18 @@ impl ServicePlan<'_> {
         let mut spec = ChildSpec::new(binary, self.layout.checkout(), self.layout.log(name.as_str()));
         if name != ProcessName::BrokerSim {
             spec.env.extend(shared.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        }
+        let prefix = match name {
+            ProcessName::OrderServer | ProcessName::OrderServerCopy(_) => Some("ORDER_SERVER"),
+            ProcessName::BrokerGateway | ProcessName::BrokerGatewayCopy(_) => Some("BROKER_GATEWAY"),
+            ProcessName::FillReceiver | ProcessName::FillReceiverCopy(_) => Some("FILL_RECEIVER"),
+            ProcessName::Postgres | ProcessName::Redis | ProcessName::BrokerSim => None,
+        };
+        if let Some(prefix) = prefix {
+            let persons = [("ALICE", &self.secrets.alice_token), ("BOB", &self.secrets.bob_token)];
+            let named =
+                persons.map(|(person, token)| (format!("{prefix}__TOKENS__OPERATORS__{person}"), token.clone()));
+            spec.env.extend(named);
         }
         spec.env.extend(own.into_iter().map(|(name, value)| (name.to_owned(), value)));
         spec.env.extend(self.extra.get(&name.first()).into_iter().flatten().cloned());

@@ -2,11 +2,12 @@
 
 use super::store::PgStore;
 use crate::application::dossier::{
-    Approval, AttemptStory, CancelStory, Dossier, DossierStore, EvidenceStory, LookupStory, RequestStory,
+    Approval, AttemptStory, CancelStory, Dossier, DossierStore, EvidenceStory, LogStory, LookupStory, RequestStory,
     TransitionStory, Unsettled,
 };
 use crate::application::ports::StoreError;
-use contracts::{BrokerKey, OrderId, Partition};
+use contracts::{BrokerKey, EventId, OrderId, Partition};
+use serde_json::value::RawValue;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -128,8 +129,9 @@ async fn approvals(conn: &mut PgConnection, id: Uuid) -> Result<Vec<Approval>, s
 /// Reads a story inside a transaction.
 pub(super) async fn read(conn: &mut PgConnection, id: Uuid) -> Result<Option<Dossier>, sqlx::Error> {
     let Some(request) = request(&mut *conn, id).await? else { return Ok(None) };
-    let dossier = Dossier {
+    let mut dossier = Dossier {
         evidence_digest: String::new(),
+        truncated: false,
         request,
         attempts: attempts(&mut *conn, id).await?,
         lookups: lookups(&mut *conn, id).await?,
@@ -138,6 +140,15 @@ pub(super) async fn read(conn: &mut PgConnection, id: Uuid) -> Result<Option<Dos
         transitions: transitions(&mut *conn, id).await?,
         approvals: approvals(&mut *conn, id).await?,
     };
+    let rows = [
+        dossier.attempts.len(),
+        dossier.lookups.len(),
+        dossier.cancels.len(),
+        dossier.evidence.len(),
+        dossier.transitions.len(),
+        dossier.approvals.len(),
+    ];
+    dossier.truncated = rows.into_iter().any(|len| i64::try_from(len).is_ok_and(|len| len >= ROWS_MAX));
     Ok(Some(dossier.sealed()))
 }
 
@@ -149,6 +160,34 @@ impl DossierStore for PgStore {
     async fn dossier(&self, order_id: OrderId) -> Result<Option<Dossier>, StoreError> {
         let mut conn = self.pool().acquire().await.map_err(failed)?;
         read(&mut conn, order_id.as_uuid()).await.map_err(failed)
+    }
+
+    async fn order_of_event(&self, event_id: EventId) -> Result<Option<OrderId>, StoreError> {
+        let order = sqlx::query_scalar!("select order_id from event_log where event_id = $1", event_id.as_uuid())
+            .fetch_optional(self.pool())
+            .await
+            .map_err(failed)?;
+        Ok(order.flatten().map(OrderId::new))
+    }
+
+    async fn log(&self, order_id: OrderId) -> Result<Vec<LogStory>, StoreError> {
+        let rows = sqlx::query!(
+            "select partition, seq, event_id, type as kind, at, payload
+             from event_log where order_id = $1 order by partition, seq limit $2",
+            order_id.as_uuid(),
+            ROWS_MAX,
+        )
+        .fetch_all(self.pool())
+        .await
+        .map_err(failed)?;
+        rows.into_iter()
+            .map(|row| {
+                let payload = RawValue::from_string(row.payload)
+                    .map_err(|error| StoreError::failed("reading an event's payload", error))?;
+                let (partition, seq, event_id) = (row.partition, row.seq, row.event_id);
+                Ok(LogStory { partition, seq, event_id, kind: row.kind, at: row.at, payload })
+            })
+            .collect()
     }
 
     async fn unsettled(&self, limit: u32) -> Result<Vec<Unsettled>, StoreError> {

@@ -1,4 +1,4 @@
-//! `/ops/v1`: stories, settlements, the lane. Everything here needs the operators' bearer token.
+//! `/ops/v1`: stories, settlements, the lane. Everything here needs an operator's token.
 
 use super::answer::{bad_request, conflict, internal, not_found};
 use crate::application::dossier::DossierStore;
@@ -9,10 +9,9 @@ use axum::extract::rejection::JsonRejection;
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use contracts::{BrokerOrderId, OrderId};
-use platform::config::Secret;
-use platform::http::require_bearer;
+use platform::operators::{Operator, Operators, require_operator};
 use serde::Deserialize;
 use serde_json::json;
 use std::sync::Arc;
@@ -47,7 +46,7 @@ impl<S> Clone for OpsPort<S> {
 }
 
 /// The routes.
-pub fn router<S: DossierStore + SettlementStore>(port: OpsPort<S>, token: Secret) -> Router {
+pub fn router<S: DossierStore + SettlementStore>(port: OpsPort<S>, operators: Operators) -> Router {
     let routes = Router::new()
         .route("/ops/v1/manual", get(unsettled::<S>))
         .route("/ops/v1/manual/{order_id}/settlement", post(settle::<S>))
@@ -55,7 +54,7 @@ pub fn router<S: DossierStore + SettlementStore>(port: OpsPort<S>, token: Secret
         .route("/ops/v1/lane", get(lane::<S>).put(set_lane::<S>))
         .layer(DefaultBodyLimit::max(BODY_LEN_MAX))
         .with_state(port);
-    require_bearer(routes, token)
+    require_operator(routes, operators)
 }
 
 async fn unsettled<S: DossierStore + SettlementStore>(State(port): State<OpsPort<S>>) -> Response {
@@ -81,7 +80,8 @@ async fn story<S: DossierStore + SettlementStore>(
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SettlementBody {
-    person: String,
+    /// May be given, and then must be the name that belongs to the token.
+    operator: Option<String>,
     evidence_digest: String,
     /// `absent`, or `bound` with the broker's order.
     decision: String,
@@ -89,7 +89,11 @@ struct SettlementBody {
 }
 
 impl SettlementBody {
-    fn into_decision(self) -> Result<Decision, String> {
+    /// Who decides is who the token belongs to: two names in two bodies could be one person.
+    fn into_decision(self, operator: Operator) -> Result<Decision, String> {
+        if self.operator.is_some_and(|name| name != operator.name) {
+            return Err(format!("operator must be {}, whose token this is", operator.name));
+        }
         let broker_order_id = match (self.decision.as_str(), self.broker_order_id) {
             ("absent", None) => None,
             ("bound", Some(id)) => Some(BrokerOrderId::new(id).map_err(|error| error.to_string())?),
@@ -97,12 +101,13 @@ impl SettlementBody {
             ("bound", None) => return Err("bound needs broker_order_id".to_owned()),
             _ => return Err("decision must be absent or bound".to_owned()),
         };
-        Ok(Decision { person: self.person, evidence_digest: self.evidence_digest, broker_order_id })
+        Ok(Decision { person: operator.name, evidence_digest: self.evidence_digest, broker_order_id })
     }
 }
 
 async fn settle<S: DossierStore + SettlementStore>(
     State(port): State<OpsPort<S>>,
+    Extension(operator): Extension<Operator>,
     Path(order_id): Path<String>,
     body: Result<Json<SettlementBody>, JsonRejection>,
 ) -> Response {
@@ -111,7 +116,7 @@ async fn settle<S: DossierStore + SettlementStore>(
         Ok(Json(body)) => body,
         Err(rejection) => return bad_request(rejection.body_text()),
     };
-    let decision = match body.into_decision() {
+    let decision = match body.into_decision(operator) {
         Ok(decision) => decision,
         Err(message) => return bad_request(message),
     };
@@ -149,6 +154,7 @@ struct LaneBody {
 
 async fn set_lane<S: DossierStore + SettlementStore>(
     State(port): State<OpsPort<S>>,
+    Extension(operator): Extension<Operator>,
     body: Result<Json<LaneBody>, JsonRejection>,
 ) -> Response {
     let body = match body {
@@ -158,6 +164,7 @@ async fn set_lane<S: DossierStore + SettlementStore>(
     if body.rate_per_s > port.rate_per_s_max {
         return bad_request(format!("rate_per_s must be at most {}", port.rate_per_s_max));
     }
+    tracing::warn!(operator = %operator.name, rate_per_s = body.rate_per_s, "an operator set the lane's rate");
     port.lane.set_rate(body.rate_per_s);
     lane_answer(&port.lane)
 }

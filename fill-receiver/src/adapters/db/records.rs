@@ -8,6 +8,8 @@ use crate::application::records::{
 };
 use crate::domain::identity::{ExecutionKind, ExecutionScope, Identity};
 use crate::domain::reading::{RawFrame, ReadEvent};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use contracts::ExecutionId;
 use serde_json::value::RawValue;
 use sqlx::{Connection, PgConnection};
@@ -18,6 +20,8 @@ use uuid::Uuid;
 const STORY_ORDERS_MAX: i64 = 20;
 /// Most rows of each other part of a story.
 const STORY_ROWS_MAX: i64 = 1_000;
+/// How much of a fact's bytes a story shows.
+const STORY_BODY_BYTES: i32 = 4_096;
 
 impl RecordStore for PgStore {
     async fn story(&self, key: &str) -> Result<Option<Story>, StoreError> {
@@ -115,7 +119,10 @@ impl PgStore {
         let events: Vec<Uuid> = facts.iter().map(|fact| fact.event_id).collect();
         let log = story_log(conn, &events, &orders).await?;
         let suspects = self.suspects_of(conn, &ids, STORY_ROWS_MAX).await?;
-        Ok(Some(Story { broker_orders, facts, log, suspects }))
+        let full = |len: usize, max: i64| i64::try_from(len).is_ok_and(|len| len >= max);
+        let truncated = full(broker_orders.len(), STORY_ORDERS_MAX)
+            || [facts.len(), log.len(), suspects.len()].into_iter().any(|len| full(len, STORY_ROWS_MAX));
+        Ok(Some(Story { broker_orders, facts, log, suspects, truncated }))
     }
 
     async fn story_orders(&self, conn: &mut PgConnection, key: &str) -> Result<Vec<BrokerOrderRecord>, StoreError> {
@@ -139,18 +146,18 @@ impl PgStore {
         .map_err(sorted)
     }
 
-    /// The events that an execution id could name: their ids follow from it.
+    /// The event of that id, and those that an execution id could name: their ids follow from it.
     fn event_ids_of(&self, key: &str) -> Vec<Uuid> {
         let (scope, execution) = match self.profile.execution_scope {
             ExecutionScope::Broker => ("", key),
             ExecutionScope::Account => key.split_once('/').unwrap_or(("", key)),
         };
         let Ok(execution_id) = ExecutionId::new(execution) else { return Vec::new() };
-        [ExecutionKind::Fill, ExecutionKind::Bust, ExecutionKind::Correct]
+        let named = [ExecutionKind::Fill, ExecutionKind::Bust, ExecutionKind::Correct]
             .into_iter()
             .map(|kind| Identity::Execution { scope: scope.to_owned(), kind, execution_id: execution_id.clone() })
-            .map(|identity| identity.event_id(&self.profile.broker).as_uuid())
-            .collect()
+            .map(|identity| identity.event_id(&self.profile.broker).as_uuid());
+        named.chain(Uuid::try_parse(key)).collect()
     }
 
     async fn story_facts(
@@ -160,7 +167,8 @@ impl PgStore {
         orders: &[Uuid],
     ) -> Result<Vec<FactRecord>, StoreError> {
         let rows = sqlx::query!(
-            r#"select event_id, broker_order_id, kind, position, stored_at, encode(raw_sha256, 'hex') as "raw_sha256!", body
+            r#"select event_id, broker_order_id, kind, position, stored_at, encode(raw_sha256, 'hex') as "raw_sha256!",
+                      octet_length(body) as "body_bytes!", substring(body for $5::integer) as "body!"
                from broker_events
                where (broker = $1 and broker_order_id = any($2) and order_id is null) or order_id = any($3)
                order by position, stored_at limit $4"#,
@@ -168,6 +176,7 @@ impl PgStore {
             broker_orders,
             orders,
             STORY_ROWS_MAX,
+            STORY_BODY_BYTES,
         )
         .fetch_all(conn)
         .await
@@ -181,7 +190,9 @@ impl PgStore {
                 position: row.position,
                 stored_at: row.stored_at,
                 raw_sha256: row.raw_sha256,
+                body_bytes: row.body_bytes,
                 body: String::from_utf8_lossy(&row.body).into_owned(),
+                body_base64: std::str::from_utf8(&row.body).is_err().then(|| STANDARD.encode(&row.body)),
             })
             .collect())
     }
