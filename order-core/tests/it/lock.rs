@@ -49,7 +49,7 @@ impl Gate {
     }
 }
 
-/// The real store, with a gate before each transaction; without its version check where asked.
+/// The real store, with a gate between the read and the write of commands; without its version check where asked.
 #[derive(Clone)]
 struct Gated<S> {
     inner: S,
@@ -59,6 +59,7 @@ struct Gated<S> {
 
 struct GatedTx<T> {
     inner: T,
+    gate: Arc<Gate>,
     ignores_versions: bool,
     versions: BTreeMap<AccountId, i64>,
 }
@@ -66,9 +67,8 @@ struct GatedTx<T> {
 impl<S: Store> Store for Gated<S> {
     type Tx = GatedTx<S::Tx>;
     async fn begin(&self) -> Result<Self::Tx, StoreError> {
-        self.gate.pass().await;
         let inner = self.inner.begin().await?;
-        Ok(GatedTx { inner, ignores_versions: self.ignores_versions, versions: BTreeMap::new() })
+        Ok(GatedTx { inner, gate: Arc::clone(&self.gate), ignores_versions: self.ignores_versions, versions: BTreeMap::new() })
     }
     async fn load(&self, wants: &Wants) -> Result<Snapshot, StoreError> {
         self.inner.load(wants).await
@@ -81,6 +81,8 @@ impl<S: Store> Store for Gated<S> {
 impl<T: Transaction> Transaction for GatedTx<T> {
     forward_common! {}
     async fn winners(&mut self, versions: &BTreeMap<AccountId, i64>) -> Result<BTreeSet<AccountId>, StoreError> {
+        // Here and not where a transaction begins: a worker's tick begins some, too.
+        self.gate.pass().await;
         if !self.ignores_versions {
             return self.inner.winners(versions).await;
         }

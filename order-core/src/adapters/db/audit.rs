@@ -28,7 +28,10 @@ impl Audit for PgStore {
         found.extend(list("doubt_ends_by_evidence", doubts(&mut tx).await?));
         found.extend(list("nothing_is_parked", parked(&mut tx).await?));
         found.extend(list("log_is_gapless", log(&mut tx).await?));
-        found.extend(list("updates_are_gapless", updates(&mut tx).await?));
+        // The build for the proof tells no updates, and must fail for money alone.
+        if !cfg!(oor_without_version_check) {
+            found.extend(list("updates_are_gapless", updates(&mut tx).await?));
+        }
         Ok(found)
     }
 }
