@@ -1,5 +1,7 @@
 //! Configuration of the fill receiver. Every field is explained in `config.default.toml`.
 
+mod rules;
+
 use crate::adapters::push::PushHttpLimits;
 use crate::adapters::sse::SseConfig;
 use crate::application::audit::AuditConfig;
@@ -14,7 +16,7 @@ use crate::domain::reading::BrokerProfile;
 use crate::domain::signature::{KeyRing, SigningKey, is_key_id};
 use contracts::BrokerId;
 use platform::bus::BusConfig;
-use platform::config::{Checks, ConfigError, Configuration, DatabaseConfig, RedisConfig, Secret};
+use platform::config::{ConfigError, Configuration, DatabaseConfig, RedisConfig, Secret};
 use platform::http::ServerLimits;
 use platform::operators::{OperatorTokens, Operators};
 use platform::trace::TelemetryConfig;
@@ -233,151 +235,6 @@ impl Configuration for Settings {
 }
 
 impl Settings {
-    /// Checks values against each other.
-    ///
-    /// # Errors
-    /// [`ConfigError::Invalid`] naming the field.
-    pub fn validate(&self) -> Result<(), ConfigError> {
-        self.validate_surroundings()?;
-        self.tokens.operators.validate(&[&self.tokens.ops, &self.tokens.peer])?;
-        self.profile()?;
-        self.first_cursor(OffsetDateTime::UNIX_EPOCH)?;
-        let takes_pushes = self.push_addr()?.is_some();
-        let keys = self.push_keys()?;
-        for (name, value) in self.positive_fields() {
-            if value == 0 {
-                return Err(ConfigError::Invalid(format!("{name} must be above zero")));
-            }
-        }
-        let stream = &self.stream;
-        let rules = [
-            (!takes_pushes || !keys.is_empty(), "push.keys must hold a key where push.addr is set"),
-            (
-                self.push.nonce_retention_ms / 2 >= self.push.window_ms,
-                "push.nonce_retention_ms must be at least twice push.window_ms: a replay must not outlive its nonce",
-            ),
-            (self.push.window_ms <= 3_600_000, "push.window_ms must be at most an hour"),
-            (self.push.body_bytes_max <= 16 << 20, "push.body_bytes_max must be at most 16 MiB"),
-            (self.push.events_max <= 4096, "push.events_max must be at most 4096"),
-            (
-                self.store.call_timeout_ms > self.database.statement_timeout_ms,
-                "store.call_timeout_ms must exceed database.statement_timeout_ms",
-            ),
-            (stream.path.starts_with('/'), "stream.path must start with a slash"),
-            (!stream.name.is_empty() && stream.name.len() <= 64, "stream.name must have 1 to 64 characters"),
-            (
-                stream.cursor_lead_max_ms < stream.overlap_ms,
-                "stream.cursor_lead_max_ms must be less than stream.overlap_ms: the overlap is what covers a clock that runs ahead",
-            ),
-            (
-                stream.queue_bytes_max >= stream.frame_bytes_max,
-                "stream.queue_bytes_max must be at least stream.frame_bytes_max",
-            ),
-            (stream.queue_bytes_max <= 1 << 30, "stream.queue_bytes_max must be at most 1 GiB"),
-            (stream.frame_bytes_max <= 16 << 20, "stream.frame_bytes_max must be at most 16 MiB"),
-            (stream.batch_events_max <= 4096, "stream.batch_events_max must be at most 4096"),
-            (
-                stream.reconnect_delay_initial_ms <= stream.reconnect_delay_max_ms,
-                "stream.reconnect_delay_initial_ms must not exceed stream.reconnect_delay_max_ms",
-            ),
-            (
-                self.lease.renewal_ms.saturating_mul(2) <= self.lease.duration_ms,
-                "lease.duration_ms must be at least twice lease.renewal_ms",
-            ),
-            (self.lease.duration_ms <= 600_000, "lease.duration_ms must be at most ten minutes"),
-            (
-                self.broker.replay_window_ms == 0 || self.broker.replay_window_ms > stream.overlap_ms,
-                "broker.replay_window_ms must exceed stream.overlap_ms",
-            ),
-            (
-                self.audit.interval_ms <= self.audit.stretch_max_ms,
-                "audit.stretch_max_ms must not be below audit.interval_ms: audits would fall behind for ever",
-            ),
-            (
-                stream.batch_bytes_max >= stream.frame_bytes_max,
-                "stream.batch_bytes_max must be at least stream.frame_bytes_max",
-            ),
-            (
-                stream.queue_events_max >= stream.batch_events_max,
-                "stream.queue_events_max must be at least stream.batch_events_max",
-            ),
-            (
-                self.shutdown.deadline_ms > self.database.statement_timeout_ms + self.bus.drain_ms,
-                "shutdown.deadline_ms must exceed database.statement_timeout_ms + bus.drain_ms",
-            ),
-            (
-                self.database.connections_max >= 4,
-                "database.connections_max must be at least 4: the stream, its audit, the feed and operators share them",
-            ),
-        ];
-        match rules.into_iter().find(|(holds, _)| !holds) {
-            Some((_, text)) => Err(ConfigError::Invalid(text.to_owned())),
-            None => Ok(()),
-        }
-    }
-
-    /// Servers, credentials and the chassis.
-    fn validate_surroundings(&self) -> Result<(), ConfigError> {
-        let mut checks = Checks::default();
-        let needed = [
-            ("database.url must be set (FILL_RECEIVER_DATABASE_URL)", self.database.url.expose()),
-            ("redis.url must be set (REDIS_URL)", self.redis.url.expose()),
-            ("broker.key_id must be set", &self.broker.key_id),
-            ("broker.secret_key must be set", self.broker.secret_key.expose()),
-        ];
-        for (text, value) in needed {
-            checks.require(!value.is_empty(), text);
-        }
-        checks.server_url("broker.base_url", &self.broker.base_url);
-        checks.all_of(self.tokens.ops.check_token("tokens.ops"));
-        checks.all_of(self.tokens.peer.check_token("tokens.peer"));
-        checks.require(
-            self.tokens.ops.expose().is_empty() || self.tokens.ops != self.tokens.peer,
-            "tokens.ops and tokens.peer must differ: another process is no operator",
-        );
-        checks.all_of(self.database.validate());
-        checks.all_of(self.redis.validate());
-        checks.all_of(self.telemetry.validate());
-        checks.all_of(self.bus.validate());
-        checks.finish()
-    }
-
-    fn positive_fields(&self) -> Vec<(&'static str, u64)> {
-        let stream = &self.stream;
-        let size = |value: usize| u64::try_from(value).unwrap_or(u64::MAX);
-        vec![
-            ("redis.response_timeout_ms", self.redis.response_timeout_ms),
-            ("redis.connect_timeout_ms", self.redis.connect_timeout_ms),
-            ("stream.connect_timeout_ms", stream.connect_timeout_ms),
-            ("stream.answer_timeout_ms", stream.answer_timeout_ms),
-            ("stream.silence_deadline_ms", stream.silence_deadline_ms),
-            ("stream.overlap_ms", stream.overlap_ms),
-            ("stream.alive_interval_ms", stream.alive_interval_ms),
-            ("stream.reconnect_delay_initial_ms", stream.reconnect_delay_initial_ms),
-            ("stream.frame_bytes_max", size(stream.frame_bytes_max)),
-            ("stream.queue_events_max", size(stream.queue_events_max)),
-            ("stream.batch_events_max", size(stream.batch_events_max)),
-            ("stream.batch_bytes_max", size(stream.batch_bytes_max)),
-            ("push.window_ms", self.push.window_ms),
-            ("push.prune_interval_ms", self.push.prune_interval_ms),
-            ("push.body_bytes_max", size(self.push.body_bytes_max)),
-            ("push.events_max", size(self.push.events_max)),
-            ("push.body_timeout_ms", self.push.body_timeout_ms),
-            ("push.connections_max", size(self.push.connections_max)),
-            ("push.in_flight_max", size(self.push.in_flight_max)),
-            ("push.deadline_ms", self.push.deadline_ms),
-            ("push.retry_after_s", u64::from(self.push.retry_after_s)),
-            ("watch.database_interval_ms", self.watch.database_interval_ms),
-            ("watch.database_timeout_ms", self.watch.database_timeout_ms),
-            ("watch.stream_late_ms", self.watch.stream_late_ms),
-            ("audit.stretch_max_ms", self.audit.stretch_max_ms),
-            ("audit.deadline_ms", self.audit.deadline_ms),
-            ("lease.renewal_ms", self.lease.renewal_ms),
-            ("watch.count_interval_ms", self.watch.count_interval_ms),
-            ("shutdown.deadline_ms", self.shutdown.deadline_ms),
-        ]
-    }
-
     /// What the broker promises.
     ///
     /// # Errors

@@ -13,6 +13,7 @@ use crate::application::receiver::{Receiver, watch_open_counts};
 use crate::application::session::SessionContext;
 use crate::application::status::StreamStatus;
 use crate::config::Settings;
+use crate::domain::cursor::Cursor;
 use crate::domain::reading::BrokerProfile;
 use crate::domain::seen::SeenFrames;
 use axum::Router;
@@ -128,42 +129,19 @@ impl Service {
         });
         let intake = Arc::new(PushIntake::new(Arc::clone(&context), settings.key_ring()?, settings.push_limits()));
         let database = Arc::new(DatabaseStatus::default());
-        let push_report = Arc::clone(&intake);
-        let push: Option<PushReport> = push_addr.map(|_| -> PushReport { Box::new(move || push_report.report()) });
-        let health = Arc::new(ReceiverHealth {
-            status: Arc::clone(&status),
-            clock,
-            broker: settings.broker.id.clone(),
-            stream: settings.stream.name.clone(),
-            stream_late: Duration::from_millis(settings.watch.stream_late_ms),
-            database: Arc::clone(&database),
-            push,
-        });
+        let push = push_addr.map(|_| Arc::clone(&intake));
+        let health = health(&settings, &status, clock, &database, push);
         let router = base(draining(health, asked.clone()))
             .merge(feed::router(pool, Producer::FillReceiver, settings.tokens.peer.clone()))
             .merge(require_bearer(http::peer_router(Arc::clone(&operations)), settings.tokens.peer.clone()))
             .merge(require_operator(http::router(operations), settings.tokens.operators()));
-        let audit = Audit::new(Arc::clone(&context), source.clone(), settings.audit, first);
-        let receiver = Receiver { context, source, config: settings.round(), first };
-        let mut tasks = JoinSet::new();
-        let end = shutdown.clone();
-        tasks.spawn(async move { receiver.run(end).await });
-        let end = shutdown.clone();
-        tasks.spawn(async move { audit.run(end).await });
+        let mut tasks = work(&settings, context, store, source, first, database, &shutdown);
         if let Some((listener, _)) = push_door {
-            let routes = push::router(Arc::clone(&intake), settings.push_http_limits());
-            tasks.spawn(serve(
-                listener,
-                closing(routes, asked.clone()),
-                settings.push_server_limits(),
-                shutdown.clone(),
-            ));
+            let routes = closing(push::router(Arc::clone(&intake), settings.push_http_limits()), asked.clone());
+            tasks.spawn(serve(listener, routes, settings.push_server_limits(), shutdown.clone()));
             let end = shutdown.clone();
             tasks.spawn(async move { intake.prune(end).await });
         }
-        let watch = settings.watch;
-        tasks.spawn(database::watch(Arc::clone(&store), database, watch.looks(), shutdown.clone()));
-        tasks.spawn(watch_open_counts(store, watch.count_interval_ms, shutdown.clone()));
         let router = closing(router, asked.clone());
         let ops_end = CancellationToken::new();
         let ops = tokio::spawn(serve(listener, router, ServerLimits::default(), ops_end.clone()));
@@ -186,4 +164,45 @@ fn store(settings: &Settings, pool: PgPool, profile: BrokerProfile, ids: &dyn Id
     let lease_ms = i64::try_from(settings.lease.duration_ms).unwrap_or(i64::MAX);
     let call_limit = Duration::from_millis(settings.store.call_timeout_ms);
     PgStore::new(pool, profile, settings.stream.name.clone(), ids.uuid(), lease_ms, call_limit)
+}
+
+/// The tasks that read the broker and keep an eye on what was read.
+fn work(
+    settings: &Settings,
+    context: Arc<SessionContext<PgStore>>,
+    store: Arc<PgStore>,
+    source: SseSource,
+    first: Cursor,
+    database: Arc<DatabaseStatus>,
+    shutdown: &CancellationToken,
+) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    let audit = Audit::new(Arc::clone(&context), source.clone(), settings.audit, first);
+    let receiver = Receiver { context, source, config: settings.round(), first };
+    let end = shutdown.clone();
+    tasks.spawn(async move { receiver.run(end).await });
+    let end = shutdown.clone();
+    tasks.spawn(async move { audit.run(end).await });
+    let watch = settings.watch;
+    tasks.spawn(database::watch(Arc::clone(&store), database, watch.looks(), shutdown.clone()));
+    tasks.spawn(watch_open_counts(store, watch.count_interval_ms, shutdown.clone()));
+    tasks
+}
+
+fn health(
+    settings: &Settings,
+    status: &Arc<StreamStatus>,
+    clock: Arc<dyn Clock>,
+    database: &Arc<DatabaseStatus>,
+    push: Option<Arc<PushIntake<PgStore>>>,
+) -> Arc<ReceiverHealth> {
+    Arc::new(ReceiverHealth {
+        status: Arc::clone(status),
+        clock,
+        broker: settings.broker.id.clone(),
+        stream: settings.stream.name.clone(),
+        stream_late: Duration::from_millis(settings.watch.stream_late_ms),
+        database: Arc::clone(database),
+        push: push.map(|intake| -> PushReport { Box::new(move || intake.report()) }),
+    })
 }

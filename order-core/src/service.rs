@@ -208,13 +208,7 @@ impl Service {
         let ops = closing(parts.ops_router(base, asked.clone())?, asked.clone());
         let ops = tokio::spawn(serve(ops_listener, ops, limits, ends.ops.clone()));
         let deadline = parts.deadline();
-        let stages = vec![
-            Stage::pause(parts.settings.drain_delay()),
-            Stage::new(ends.front, front_tasks),
-            Stage::new(ends.workers, worker_tasks),
-            Stage::of(ends.bus, bus),
-            Stage::of(ends.ops, ops),
-        ];
+        let stages = ends.stages(parts.settings.drain_delay(), front_tasks, worker_tasks, bus, ops);
         let left_over = "what was committed is published at the next start";
         let done = tokio::spawn(supervise(asked, stages, deadline, left_over));
         Ok(Self { api_addr, ops_addr, reference: parts.reference, done })
@@ -359,5 +353,23 @@ impl Ends {
     fn new() -> Self {
         let new = CancellationToken::new;
         Self { front: new(), workers: new(), bus: new(), ops: new() }
+    }
+
+    /// The steps of the end, in their order.
+    fn stages(
+        self,
+        drain_delay: Duration,
+        front: JoinSet<()>,
+        workers: JoinSet<()>,
+        bus: JoinHandle<()>,
+        ops: JoinHandle<()>,
+    ) -> Vec<Stage> {
+        vec![
+            Stage::pause(drain_delay),
+            Stage::new(self.front, front),
+            Stage::new(self.workers, workers),
+            Stage::of(self.bus, bus),
+            Stage::of(self.ops, ops),
+        ]
     }
 }

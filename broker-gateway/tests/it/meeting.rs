@@ -75,17 +75,15 @@ async fn meet(stop: &'static str, evidence_first: bool) {
 
 #[tokio::test]
 async fn evidence_under_way_when_its_order_comes_is_seen_by_it() {
-    meet("create trigger stop before insert on evidence for each row execute function wait_for_the_test()", true).await;
+    let stop = "create trigger stop before insert on evidence for each row execute function wait_for_the_test()";
+    Box::pin(meet(stop, true)).await;
 }
 
 #[tokio::test]
 async fn an_order_under_way_when_its_evidence_comes_is_seen_by_it() {
-    meet(
-        "create trigger stop before update on applied for each row when (new.producer = 'order-core')
-             execute function wait_for_the_test()",
-        false,
-    )
-    .await;
+    let stop = "create trigger stop before update on applied for each row when (new.producer = 'order-core')
+                    execute function wait_for_the_test()";
+    Box::pin(meet(stop, false)).await;
 }
 
 #[tokio::test]

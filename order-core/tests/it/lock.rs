@@ -68,7 +68,12 @@ impl<S: Store> Store for Gated<S> {
     type Tx = GatedTx<S::Tx>;
     async fn begin(&self) -> Result<Self::Tx, StoreError> {
         let inner = self.inner.begin().await?;
-        Ok(GatedTx { inner, gate: Arc::clone(&self.gate), ignores_versions: self.ignores_versions, versions: BTreeMap::new() })
+        Ok(GatedTx {
+            inner,
+            gate: Arc::clone(&self.gate),
+            ignores_versions: self.ignores_versions,
+            versions: BTreeMap::new(),
+        })
     }
     async fn load(&self, wants: &Wants) -> Result<Snapshot, StoreError> {
         self.inner.load(wants).await

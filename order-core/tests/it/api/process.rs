@@ -75,15 +75,13 @@ impl Process {
 
     /// Waits for its end.
     pub(super) async fn ended(&mut self) -> ExitStatus {
-        let mut status = None;
         for _ in 0..3_000 {
-            status = self.child.try_wait().unwrap();
-            if status.is_some() {
-                break;
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        status.expect("the process did not end")
+        panic!("the process did not end")
     }
 
     /// A customer of the test at this process.
