@@ -17,7 +17,7 @@ use crate::application::operator::{ActionFilter, Actor, Operations};
 use crate::application::query::{Queries, SecretSource};
 use axum::body::Bytes;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, header};
+use axum::http::HeaderMap;
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
 use contracts::{AccountId, OrderId};
@@ -117,7 +117,7 @@ fn full_page<T>(rows: &[T], limit: i64) -> Option<&T> {
 
 /// The fields of a body. A request without a body has none.
 fn read<'a>(headers: &HeaderMap, body: &'a Bytes) -> Result<Fields<'a>, ApiFailure> {
-    if body.is_empty() && !headers.contains_key(header::CONTENT_TYPE) {
+    if body.is_empty() {
         return Ok(Fields::read(b"{}")?);
     }
     require_json(headers)?;
