@@ -447,7 +447,7 @@ mod tests {
     fn values_that_contradict_each_other_are_refused_by_name() {
         for (change, name) in [
             ("lease_ms = 6000 -> lease_ms = 4000", "lock.lease_ms"),
-            ("shards = 4 -> shards = 17", "worker.shards"),
+            ("shards = 2 -> shards = 17", "worker.shards"),
             ("busy_wait_max_ms = 500 -> busy_wait_max_ms = 6000", "worker.busy_wait_max_ms"),
             ("connections_max = 16 -> connections_max = 3", "database.connections_max"),
             ("queue_len_max = 2048 -> queue_len_max = 1", "worker.queue_len_max"),
@@ -472,7 +472,7 @@ mod tests {
             ("statement_timeout_ms = 3000 -> statement_timeout_ms = 999", "database.lock_timeout_ms"),
             ("connections_per_address_max = 2048 -> connections_per_address_max = 4097", "http.connections_max"),
             ("tick_ms = 100 -> tick_ms = 0", "worker.tick_ms"),
-            ("shards = 4 -> shards = -1", "worker.shards"),
+            ("shards = 2 -> shards = -1", "worker.shards"),
             (
                 "connections_per_address_max = 2048 -> connections_per_address_max = 0",
                 "http.connections_per_address_max",

@@ -102,6 +102,8 @@ impl<T: Transaction> Transaction for GatedTx<T> {
         for plan in &mut plans {
             if let Some(version) = self.versions.get(&plan.account.id) {
                 plan.account.version = *version;
+                // The numbers of updates are unique, so they would stop the second spender as well.
+                plan.transitions.iter_mut().for_each(|step| step.update = None);
             }
         }
         self.inner.write(&plans, now).await

@@ -100,6 +100,7 @@ async fn with_work_under_way_at_its_deadline_it_ends_all_the_same_and_its_code_s
         ("ORDER_SERVER__BUS__DRAIN_MS", "100"),
         ("ORDER_SERVER__DATABASE__ACQUIRE_TIMEOUT_MS", "500"),
         ("ORDER_SERVER__DATABASE__STATEMENT_TIMEOUT_MS", "500"),
+        ("ORDER_SERVER__DATABASE__LOCK_TIMEOUT_MS", "400"),
     ];
     let mut process = Process::start(&world, &times).await;
     // An order that cannot be decided: its worker waits for the holdings.
