@@ -2,7 +2,7 @@
 
 use crate::adapters::alpaca::Alpaca;
 use crate::adapters::caller::{CallerError, HttpCaller};
-use crate::adapters::db::{MIGRATOR, PgStore};
+use crate::adapters::db::{CHECKS, MIGRATOR, PgStore, RequestInspector};
 use crate::adapters::http::{GatewayHealth, OpsPort, deferred_router, ops_router, peer_router, reference_router};
 use crate::adapters::intake::Intake;
 use crate::adapters::jitter::RandomJitter;
@@ -15,6 +15,7 @@ use crate::application::reference::{self, Instruments};
 use crate::application::rules::Rules;
 use crate::config::{Settings, WatchSettings};
 use crate::domain::lane::Lane;
+use crate::domain::profile::KeyEnforcement;
 use axum::Router;
 use contracts::event::Producer;
 use platform::bus::Publisher;
@@ -24,6 +25,7 @@ use platform::consumer::{self, ConsumerError, ConsumerStatus};
 use platform::db::{self, DbError};
 use platform::feed::{self, FeedClient, FeedError};
 use platform::http::{Health, ListenError, ServerLimits, bind, closing, draining, serve};
+use platform::invariants::Invariants;
 use platform::lease::{Keeper, Leases};
 use platform::link::LinkError;
 use platform::shutdown::{Ended, Stage, supervise};
@@ -140,7 +142,9 @@ impl Service {
 
         let mut tasks = JoinSet::new();
         let consumers = parts.start_consumers(&mut tasks)?;
-        let health = GatewayHealth::new(consumers, parts.control.clone(), parts.leases.clone());
+        let invariants = Invariants::new(CHECKS);
+        let health = GatewayHealth::new(consumers, parts.control.clone(), parts.leases.clone(), invariants.clone());
+        parts.start_inspecting(&mut tasks, invariants);
         tasks.spawn(keeper.run(shutdown.clone()));
         tasks.spawn(share_rate(parts.leases.clone(), parts.control.clone(), shutdown.clone()));
         parts.start_lane(&mut tasks)?;
@@ -222,6 +226,13 @@ impl Parts {
             });
         }
         Ok(statuses)
+    }
+
+    fn start_inspecting(&self, tasks: &mut JoinSet<()>, invariants: Invariants) {
+        let Some(pace) = self.settings.watch.pace() else { return };
+        let keys_are_enforced = self.rules.profile.key_enforcement != KeyEnforcement::Never;
+        let inspector = Arc::new(RequestInspector { store: Arc::clone(&self.store), keys_are_enforced });
+        tasks.spawn(invariants.watch(inspector, pace, self.shutdown.clone()));
     }
 
     fn caller(&self) -> Result<HttpCaller, StartError> {

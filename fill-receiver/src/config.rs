@@ -18,6 +18,7 @@ use contracts::BrokerId;
 use platform::bus::BusConfig;
 use platform::config::{ConfigError, Configuration, DatabaseConfig, RedisConfig, Secret};
 use platform::http::ServerLimits;
+use platform::invariants::Pace;
 use platform::operators::{OperatorTokens, Operators};
 use platform::trace::TelemetryConfig;
 use serde::{Deserialize, Serialize};
@@ -199,6 +200,12 @@ pub struct WatchSettings {
     pub database_timeout_ms: u64,
     /// How long the stream may be away before health calls it late.
     pub stream_late_ms: u64,
+    /// Time between two looks at the invariants; 0 for none.
+    pub invariant_interval_ms: u64,
+    /// Most subjects of a look.
+    pub invariant_len_max: u32,
+    /// Longest look.
+    pub invariant_timeout_ms: u64,
 }
 
 /// The end.
@@ -216,6 +223,12 @@ impl WatchSettings {
     #[must_use]
     pub const fn looks(&self) -> Looks {
         Looks { interval_ms: self.database_interval_ms, timeout_ms: self.database_timeout_ms }
+    }
+
+    /// How the invariants are looked at; none where they are not.
+    #[must_use]
+    pub const fn pace(&self) -> Option<Pace> {
+        Pace::new(self.invariant_interval_ms, self.invariant_timeout_ms, self.invariant_len_max)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The process, put together.
 
-use crate::adapters::db::{MIGRATOR, PgStore};
+use crate::adapters::db::{CHECKS, MIGRATOR, PgStore};
 use crate::adapters::http::{self, PushReport, ReceiverHealth};
 use crate::adapters::push;
 use crate::adapters::sse::{SseClientError, SseSource};
@@ -24,6 +24,7 @@ use platform::config::ConfigError;
 use platform::db::{self, DbError};
 use platform::feed;
 use platform::http::{Health, ListenError, ServerLimits, bind, closing, draining, require_bearer, serve};
+use platform::invariants::Invariants;
 use platform::link::LinkError;
 use platform::operators::require_operator;
 use platform::shutdown::{Ended, Stage, supervise};
@@ -130,12 +131,17 @@ impl Service {
         let intake = Arc::new(PushIntake::new(Arc::clone(&context), settings.key_ring()?, settings.push_limits()));
         let database = Arc::new(DatabaseStatus::default());
         let push = push_addr.map(|_| Arc::clone(&intake));
-        let health = health(&settings, &status, clock, &database, push);
+        let invariants = Invariants::new(CHECKS);
+        let health = health(&settings, &status, clock, &database, &invariants, push);
         let router = base(draining(health, asked.clone()))
             .merge(feed::router(pool, Producer::FillReceiver, settings.tokens.peer.clone()))
             .merge(require_bearer(http::peer_router(Arc::clone(&operations)), settings.tokens.peer.clone()))
             .merge(require_operator(http::router(operations), settings.tokens.operators()));
+        let inspector = Arc::clone(&store);
         let mut tasks = work(&settings, context, store, source, first, database, &shutdown);
+        if let Some(pace) = settings.watch.pace() {
+            tasks.spawn(invariants.watch(inspector, pace, shutdown.clone()));
+        }
         if let Some((listener, _)) = push_door {
             let routes = closing(push::router(Arc::clone(&intake), settings.push_http_limits()), asked.clone());
             tasks.spawn(serve(listener, routes, settings.push_server_limits(), shutdown.clone()));
@@ -194,6 +200,7 @@ fn health(
     status: &Arc<StreamStatus>,
     clock: Arc<dyn Clock>,
     database: &Arc<DatabaseStatus>,
+    invariants: &Invariants,
     push: Option<Arc<PushIntake<PgStore>>>,
 ) -> Arc<ReceiverHealth> {
     Arc::new(ReceiverHealth {
@@ -203,6 +210,7 @@ fn health(
         stream: settings.stream.name.clone(),
         stream_late: Duration::from_millis(settings.watch.stream_late_ms),
         database: Arc::clone(database),
+        invariants: invariants.clone(),
         push: push.map(|intake| -> PushReport { Box::new(move || intake.report()) }),
     })
 }

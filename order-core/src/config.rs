@@ -14,6 +14,7 @@ use platform::bus::BusConfig;
 use platform::config::{Checks, ConfigError, Configuration, DatabaseConfig, RedisConfig, Secret};
 use platform::consumer::ConsumerConfig;
 use platform::http::ServerLimits;
+use platform::invariants::Pace;
 use platform::lease::LeaseConfig;
 use platform::lock::LockConfig;
 use platform::operators::{OperatorTokens, Operators};
@@ -179,7 +180,18 @@ pub struct WatchSettings {
     pub ping_interval_ms: u64,
     pub ping_timeout_ms: u64,
     pub count_interval_ms: u64,
+    pub invariant_interval_ms: u64,
+    pub invariant_len_max: u32,
+    pub invariant_timeout_ms: u64,
     pub audit_interval_ms: u64,
+}
+
+impl WatchSettings {
+    /// How the invariants are looked at; none where they are not.
+    #[must_use]
+    pub const fn pace(&self) -> Option<Pace> {
+        Pace::new(self.invariant_interval_ms, self.invariant_timeout_ms, self.invariant_len_max)
+    }
 }
 
 /// The end.
@@ -263,6 +275,10 @@ impl Settings {
         require(
             self.watch.ping_interval_ms > 0 && self.watch.ping_timeout_ms > 0,
             "watch.ping_interval_ms and watch.ping_timeout_ms must be above zero",
+        )?;
+        require(
+            self.watch.invariant_len_max > 0 && self.watch.invariant_timeout_ms > 0,
+            "watch.invariant_len_max and watch.invariant_timeout_ms must be above zero",
         )
     }
 

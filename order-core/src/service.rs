@@ -20,6 +20,7 @@ use crate::adapters::reference::{ReferenceError, ReferencePoller};
 use crate::adapters::secrets::SystemSecrets;
 use crate::adapters::sink::FactSink;
 use crate::adapters::watch;
+use crate::application::audit::CHECKS;
 use crate::application::bounded::Bounded;
 use crate::application::hub::Hub;
 use crate::application::queue::Shards;
@@ -35,6 +36,7 @@ use platform::consumer::{self, ConsumerStatus};
 use platform::db::{self, DbError};
 use platform::feed::{self, FeedClient, FeedError};
 use platform::http::{Health, ListenError, bind, closing, draining, serve};
+use platform::invariants::Invariants;
 use platform::lease::{Keeper, Leases};
 use platform::link::LinkError;
 use platform::lock::AccountLocks;
@@ -125,6 +127,7 @@ struct Parts {
     leases: Leases,
     consumers: Vec<ConsumerStatus>,
     probe: Arc<DatabaseProbe>,
+    invariants: Invariants,
 }
 
 impl Service {
@@ -178,8 +181,6 @@ impl Service {
             &ends.workers,
             &mut worker_tasks,
         );
-        let consumers = PRODUCERS.into_iter().map(ConsumerStatus::new).collect();
-        let probe = Arc::new(DatabaseProbe::default());
         let parts = Parts {
             settings,
             pool,
@@ -192,8 +193,9 @@ impl Service {
             clock,
             ids,
             leases,
-            consumers,
-            probe,
+            consumers: PRODUCERS.into_iter().map(ConsumerStatus::new).collect(),
+            probe: Arc::new(DatabaseProbe::default()),
+            invariants: Invariants::new(CHECKS),
         };
         let mut front_tasks = JoinSet::new();
         // Given back with the first step of the end, so that others go on while this copy drains.
@@ -251,6 +253,7 @@ impl Parts {
             locks: self.locks.clone(),
             consumers: self.consumers.clone(),
             leases: self.leases.clone(),
+            invariants: self.invariants.clone(),
             reference: Arc::clone(&self.reference),
             clock: Arc::clone(&self.clock),
             price_age_max: Duration::from_millis(self.settings.reference.age_max_ms),
@@ -336,7 +339,10 @@ impl Parts {
         }
         if intervals.audit_interval_ms > 0 {
             let every = Duration::from_millis(intervals.audit_interval_ms);
-            tasks.spawn(watch::check_books(store, every, end.clone()));
+            tasks.spawn(watch::check_books(store.clone(), self.invariants.clone(), every, end.clone()));
+        }
+        if let Some(pace) = intervals.pace() {
+            tasks.spawn(self.invariants.clone().watch(store, pace, end.clone()));
         }
     }
 }

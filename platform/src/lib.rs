@@ -13,6 +13,7 @@ pub mod db;
 pub mod eventlog;
 pub mod feed;
 pub mod http;
+pub mod invariants;
 pub mod keys;
 pub mod lease;
 pub mod link;

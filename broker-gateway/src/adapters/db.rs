@@ -4,6 +4,7 @@
 mod dossier;
 mod error;
 mod gauges;
+mod inspect;
 mod load;
 mod row;
 mod settle;
@@ -15,6 +16,7 @@ mod write;
 
 pub use error::RowError;
 pub use gauges::Gauges;
+pub use inspect::{CHECKS, RequestInspector};
 pub use slice::{DeferredEvent, Meeting, SliceStart, SliceTransaction};
 pub use store::PgStore;
 pub use waiting::DeferredRow;

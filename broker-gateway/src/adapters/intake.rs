@@ -360,7 +360,7 @@ fn count_deferred(producer: Producer, deferred: &[DeferredEvent]) {
     for event in deferred {
         metrics::counter!("gateway_deferred_events_total", "producer" => producer.as_str(), "reason" => event.reason)
             .increment(1);
-        tracing::error!(event.id = %event.envelope.id, seq = event.envelope.seq, partition = %event.envelope.partition,
+        tracing::error!(event_id = %event.envelope.id, seq = event.envelope.seq, partition = %event.envelope.partition,
             reason = event.reason, detail = %event.detail, "event deferred");
     }
 }

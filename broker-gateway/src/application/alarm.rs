@@ -61,6 +61,6 @@ impl Alarm {
 pub fn raise(order_id: OrderId, alarms: &[Alarm]) {
     for alarm in alarms {
         metrics::counter!("gateway_alarms_total", "alarm" => alarm.as_str()).increment(1);
-        tracing::error!(order.id = %order_id, alarm = alarm.as_str(), detail = ?alarm, "alarm");
+        tracing::error!(order_id = %order_id, alarm = alarm.as_str(), detail = ?alarm, "alarm");
     }
 }

@@ -120,7 +120,7 @@ fn plan_send<D: Dialect>(dialect: &D, case: &mut Case<'_>) -> Option<PlannedCall
             Some(PlannedCall { order_id, key, kind, request, attempt: Some(attempt) })
         }
         Err(error) => {
-            tracing::error!(order.id = %case.request().order_id, error = %Chain(&error),
+            tracing::error!(order_id = %case.request().order_id, error = %Chain(&error),
                 "the order cannot be written in the broker's dialect");
             case.manual("the order cannot be written in the broker's dialect".to_owned());
             None

@@ -309,7 +309,7 @@ async fn make<C: Caller, D: Dialect>(
     metrics::histogram!("gateway_call_duration_seconds", &labels).record(took.as_secs_f64());
     let signal = if dialect.is_unauthorized(&result) { LaneSignal::Unauthorized } else { outcome.signal() };
     if signal == LaneSignal::Unauthorized {
-        tracing::error!(order.id = %order_id, "the broker does not take our credentials: the lane pauses");
+        tracing::error!(order_id = %order_id, "the broker does not take our credentials: the lane pauses");
     }
     control.observe(signal);
     let trace = trace(dialect, &result, &outcome, took);

@@ -110,7 +110,7 @@ fn apply(case: &mut Case<'_>, call: &FinishedCall) {
             case.cancel_ended(claimed_at, outcome, trace);
         }
         (kind, outcome) => {
-            tracing::error!(order.id = %call.order_id, ?kind, ?outcome, "a call ended in another kind's outcome");
+            tracing::error!(order_id = %call.order_id, ?kind, ?outcome, "a call ended in another kind's outcome");
         }
     }
 }

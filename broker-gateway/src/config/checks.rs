@@ -164,6 +164,8 @@ impl Settings {
             ("reference.assets_interval_ms", i128::from(self.reference.assets_interval_ms)),
             ("reference.body_len_max", self.reference.body_len_max as i128),
             ("watch.count_interval_ms", i128::from(self.watch.count_interval_ms)),
+            ("watch.invariant_len_max", i128::from(self.watch.invariant_len_max)),
+            ("watch.invariant_timeout_ms", i128::from(self.watch.invariant_timeout_ms)),
         ]
     }
 }

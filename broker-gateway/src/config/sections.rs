@@ -1,6 +1,7 @@
 //! The sections, as they are written. Every field is explained in `config.default.toml`.
 
 use platform::config::Secret;
+use platform::invariants::Pace;
 use platform::operators::{OperatorTokens, Operators};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -164,6 +165,20 @@ pub struct WatchSettings {
     pub count_interval_ms: u64,
     /// Longest wait for the answer.
     pub count_timeout_ms: u64,
+    /// Time between two looks at the invariants; 0 for none.
+    pub invariant_interval_ms: u64,
+    /// Most subjects of a look.
+    pub invariant_len_max: u32,
+    /// Longest look.
+    pub invariant_timeout_ms: u64,
+}
+
+impl WatchSettings {
+    /// How the invariants are looked at; none where they are not.
+    #[must_use]
+    pub const fn pace(&self) -> Option<Pace> {
+        Pace::new(self.invariant_interval_ms, self.invariant_timeout_ms, self.invariant_len_max)
+    }
 }
 
 /// The end.

@@ -14,6 +14,7 @@ mod claims;
 mod doubt;
 mod harness;
 mod intake;
+mod invariants;
 mod meeting;
 mod redrive;
 mod reviews;

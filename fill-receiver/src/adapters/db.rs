@@ -8,6 +8,7 @@ mod batch;
 mod call;
 mod error;
 mod facts;
+mod inspect;
 mod orders;
 mod parked;
 mod pushes;
@@ -16,6 +17,8 @@ mod records;
 mod stream;
 mod suspects;
 mod unproven;
+
+pub use inspect::CHECKS;
 
 use crate::domain::reading::BrokerProfile;
 use sqlx::PgPool;

@@ -24,6 +24,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use platform::clock::Clock;
 use platform::http::Health;
+use platform::invariants::Invariants;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -228,6 +229,8 @@ pub struct ReceiverHealth {
     pub stream_late: Duration,
     /// The database.
     pub database: Arc<DatabaseStatus>,
+    /// What is checked of what is stored.
+    pub invariants: Invariants,
     /// Pushes; none where none are taken.
     pub push: Option<PushReport>,
 }
@@ -254,6 +257,8 @@ impl Health for ReceiverHealth {
             "stream": self.stream,
             "stream_status": self.status.report(self.clock.now(), self.stream_late),
             "database_answers": self.database.answers(),
+            "degraded": self.invariants.broken(),
+            "invariants": self.invariants.report(),
             "push": self.push.as_ref().map(|report| report()),
         })
     }

@@ -91,6 +91,8 @@ impl Settings {
             ("audit.deadline_ms", self.audit.deadline_ms),
             ("lease.renewal_ms", self.lease.renewal_ms),
             ("watch.count_interval_ms", self.watch.count_interval_ms),
+            ("watch.invariant_len_max", u64::from(self.watch.invariant_len_max)),
+            ("watch.invariant_timeout_ms", self.watch.invariant_timeout_ms),
             ("shutdown.deadline_ms", self.shutdown.deadline_ms),
         ]
     }

@@ -15,6 +15,7 @@ mod copies;
 mod harness;
 mod holes;
 mod identity;
+mod invariants;
 mod kills;
 mod operators;
 mod outage;

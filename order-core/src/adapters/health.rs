@@ -5,6 +5,7 @@ use platform::breaker::BreakerState;
 use platform::clock::Clock;
 use platform::consumer::{ConsumerStatus, Mode};
 use platform::http::Health;
+use platform::invariants::Invariants;
 use platform::lease::Leases;
 use platform::lock::AccountLocks;
 use serde_json::{Value, json};
@@ -66,6 +67,8 @@ pub struct OrderServerHealth {
     pub consumers: Vec<ConsumerStatus>,
     /// Which partitions this copy looks after.
     pub leases: Leases,
+    /// What is checked of the books.
+    pub invariants: Invariants,
     /// Assets and prices.
     pub reference: Arc<ReferenceData>,
     /// Now.
@@ -83,7 +86,7 @@ impl OrderServerHealth {
 
     /// What works worse than it should, in words for a person. Orders are accepted all the same.
     fn degraded(&self) -> Vec<String> {
-        let mut reasons = Vec::new();
+        let mut reasons = self.invariants.broken();
         if self.locks.health().breaker == BreakerState::Open {
             reasons.push("account locks are unavailable: the version check alone guards".to_owned());
         }
@@ -129,6 +132,7 @@ impl Health for OrderServerHealth {
             "locks": self.locks.health(),
             "leases": self.leases.snapshot(),
             "consumers": consumers,
+            "invariants": self.invariants.report(),
             "reference": {
                 "assets": self.reference.assets().len(),
                 "refreshed_s_ago": self.price_age().map(time::Duration::whole_seconds),

@@ -1,15 +1,13 @@
 //! Figures about the books as a whole, for metrics.
 
-use crate::application::audit::Audit;
+use crate::application::audit::{Audit, findings_of_all};
 use crate::application::query::Queries;
 use crate::domain::status::Status;
+use platform::invariants::Invariants;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
-
-/// Most violations that one check writes to the log.
-const LOGGED_MAX: usize = 20;
 
 /// Counts orders by status, until `shutdown`.
 pub async fn count_statuses(queries: Arc<dyn Queries>, interval: Duration, shutdown: CancellationToken) {
@@ -25,22 +23,17 @@ pub async fn count_statuses(queries: Arc<dyn Queries>, interval: Duration, shutd
     }
 }
 
-/// Checks the books as a whole, until `shutdown`. The metric must read 0.
-pub async fn check_books(audit: Arc<dyn Audit>, interval: Duration, shutdown: CancellationToken) {
+/// Checks the books as a whole, until `shutdown`.
+pub async fn check_books(
+    audit: Arc<dyn Audit>,
+    invariants: Invariants,
+    interval: Duration,
+    shutdown: CancellationToken,
+) {
     let mut ticks = ticks(interval);
     while tick(&mut ticks, &shutdown).await {
         match audit.audit().await {
-            Ok(violations) => {
-                let count = u32::try_from(violations.len()).unwrap_or(u32::MAX);
-                metrics::gauge!("books_violations").set(count);
-                for violation in violations.iter().take(LOGGED_MAX) {
-                    tracing::error!(
-                        invariant = violation.invariant,
-                        detail = violation.detail,
-                        "books are not in order"
-                    );
-                }
-            }
+            Ok(violations) => invariants.replace(findings_of_all(violations)),
             Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "books could not be checked"),
         }
     }

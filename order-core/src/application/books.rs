@@ -414,11 +414,11 @@ impl Books {
         }
         if result.reopened {
             metrics::counter!("orders_reopened_total").increment(1);
-            tracing::error!(order.id = %order_id, "an ended order lives at the broker again");
+            tracing::error!(order_id = %order_id, "an ended order lives at the broker again");
         }
         if result.overfilled {
             metrics::counter!("orders_overfilled_total").increment(1);
-            tracing::error!(order.id = %order_id, "more was filled than was ordered");
+            tracing::error!(order_id = %order_id, "more was filled than was ordered");
         }
     }
 

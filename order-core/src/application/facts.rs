@@ -130,7 +130,7 @@ impl<S: Store> FactApplier<S> {
             };
             let result = match self.apply_once(&single, now, false).await {
                 Err(error) if error.is_deterministic() => {
-                    tracing::error!(event.id = %event.id, %error, "an event cannot take effect");
+                    tracing::error!(event_id = %event.id, %error, "an event cannot take effect");
                     self.apply_once(&single, now, true).await?
                 }
                 other => other?,
@@ -301,7 +301,7 @@ impl<S: Store> FactApplier<S> {
                 outcome.deferred.push(fact.waits(DeferReason::Busy, ""));
                 behind.insert(account);
             } else if let Err(detail) = apply_to(&mut books, &fact) {
-                tracing::error!(event.id = %fact.envelope.id, detail, "an event is parked");
+                tracing::error!(event_id = %fact.envelope.id, detail, "an event is parked");
                 outcome.deferred.push(fact.waits(DeferReason::Poison, detail));
                 behind.insert(account);
             }
@@ -354,12 +354,12 @@ fn adopt(facts: Vec<Fact>, owners: &BTreeMap<OrderId, (AccountId, Symbol)>, outc
             }
             (None, Ok(Decoded::Gateway(_))) => {
                 let detail = "a reply to an order that is not here";
-                tracing::error!(event.id = %fact.envelope.id, detail);
+                tracing::error!(event_id = %fact.envelope.id, detail);
                 outcome.deferred.push(fact.waits(DeferReason::Poison, detail));
             }
             (None, Err(detail)) => {
                 let detail = detail.clone();
-                tracing::error!(event.id = %fact.envelope.id, detail, "an event is parked");
+                tracing::error!(event_id = %fact.envelope.id, detail, "an event is parked");
                 outcome.deferred.push(fact.waits(DeferReason::Poison, detail));
             }
         }

@@ -5,6 +5,7 @@
 mod api;
 mod commands;
 mod facts;
+mod invariants;
 mod lock;
 mod operators;
 mod secrets;

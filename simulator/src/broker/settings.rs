@@ -12,7 +12,7 @@ use super::push::PushSettings;
 pub(super) const ACCOUNTS_MAX: usize = 64;
 
 /// Start settings; each flag has an environment variable.
-#[derive(Debug, Clone, Args)]
+#[derive(Clone, Args)]
 pub struct Settings {
     /// Where to listen; port 0 takes a free one. Keep it on loopback: the operator calls need no
     /// key.
@@ -42,4 +42,16 @@ pub struct Settings {
     /// Pushes.
     #[command(flatten)]
     pub push: PushSettings,
+}
+
+impl std::fmt::Debug for Settings {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Settings")
+            .field("addr", &self.addr)
+            .field("key_id", &self.key_id)
+            .field("account_ids", &self.account_ids)
+            .field("seed", &self.seed)
+            .field("market_hours", &self.market_hours)
+            .finish_non_exhaustive()
+    }
 }

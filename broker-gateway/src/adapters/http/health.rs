@@ -4,6 +4,7 @@ use crate::adapters::db::Gauges;
 use crate::application::lane::LaneControl;
 use platform::consumer::ConsumerStatus;
 use platform::http::Health;
+use platform::invariants::Invariants;
 use platform::lease::Leases;
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,14 +15,15 @@ pub struct GatewayHealth {
     consumers: Vec<ConsumerStatus>,
     lane: LaneControl,
     leases: Leases,
+    invariants: Invariants,
     gauges: Arc<Mutex<Option<Gauges>>>,
 }
 
 impl GatewayHealth {
     /// Health over these parts.
     #[must_use]
-    pub fn new(consumers: Vec<ConsumerStatus>, lane: LaneControl, leases: Leases) -> Self {
-        Self { consumers, lane, leases, gauges: Arc::default() }
+    pub fn new(consumers: Vec<ConsumerStatus>, lane: LaneControl, leases: Leases, invariants: Invariants) -> Self {
+        Self { consumers, lane, leases, invariants, gauges: Arc::default() }
     }
 
     /// Takes the newest figures; none when the database did not answer.
@@ -65,6 +67,8 @@ impl Health for GatewayHealth {
             "requests": self.gauges(),
             "leases": self.leases.snapshot(),
             "consumers": consumers,
+            "degraded": self.invariants.broken(),
+            "invariants": self.invariants.report(),
         })
     }
 }

@@ -120,7 +120,7 @@ async fn settle<S: DossierStore + SettlementStore>(
         Ok(decision) => decision,
         Err(message) => return bad_request(message),
     };
-    tracing::info!(order.id = %order_id, person = %decision.person, "settlement decision");
+    tracing::info!(order_id = %order_id, person = %decision.person, "settlement decision");
     match settlement::decide(&*port.store, &port.rules, order_id, decision).await {
         Ok(Settled::Waiting { approved_by }) => {
             Json(json!({"settled": false, "approved_by": approved_by})).into_response()

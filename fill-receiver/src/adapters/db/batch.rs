@@ -156,7 +156,7 @@ impl<'a> Writing<'a> {
                     }
                     // The bytes were an event once: only another version of this program refuses them.
                     Err(poison) => tracing::error!(
-                        event.id = %orphan.event_id,
+                        event_id = %orphan.event_id,
                         detail = poison.detail,
                         "stored bytes of an orphan can no longer be read; it stays without its order"
                     ),
