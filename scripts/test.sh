@@ -31,6 +31,11 @@ finish() {
 
 rustdoc() { RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet; }
 
+bench_tiny() {
+    cargo build --workspace --bins --locked --quiet &&
+        cargo test -p simulator --locked --quiet --test it bench_tiny:: -- --ignored
+}
+
 build_stack() { cargo build --locked --quiet -p simulator --bin stack; }
 
 # The private servers live as long as the command; given ones (TEST_DATABASE_URL, REDIS_URL) are used instead.
@@ -74,6 +79,7 @@ step "build the stack tool" build_stack || finish
 step "committed query data" beside_servers scripts/sqlx-prepare.sh --check
 step "cargo clippy" cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
 step "cargo test" beside_servers cargo test --workspace --locked --no-fail-fast
+step "benchmark, in its smallest form" bench_tiny
 step "rustdoc" rustdoc
 deny
 finish

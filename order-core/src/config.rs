@@ -130,6 +130,7 @@ pub struct WorkerSettings {
     pub command_deadline_ms: u64,
     pub tick_ms: u64,
     pub busy_pause_ms: u64,
+    pub gather_ms: u64,
     pub losses_max: u32,
     pub busy_wait_max_ms: u64,
     pub tries_max: u32,
@@ -344,6 +345,10 @@ impl Settings {
         require(worker.queue_len_max >= worker.batch_len_max, "worker.queue_len_max must be at least a batch")?;
         require(worker.command_deadline_ms > 0, "worker.command_deadline_ms must be above zero")?;
         require(worker.tick_ms > 0 && worker.busy_pause_ms > 0, "worker.tick_ms and busy_pause_ms must be above zero")?;
+        require(
+            worker.gather_ms < worker.command_deadline_ms,
+            "worker.gather_ms must be below worker.command_deadline_ms",
+        )?;
         require(worker.tries_max > 0 && worker.retry_pause_ms > 0, "worker.tries_max must be above zero")?;
         require(
             worker.busy_wait_max_ms < self.lock.lease_ms,
@@ -430,6 +435,7 @@ impl Settings {
             queue_len_max: self.worker.queue_len_max,
             tick: Duration::from_millis(self.worker.tick_ms),
             busy_pause: Duration::from_millis(self.worker.busy_pause_ms),
+            gather: Duration::from_millis(self.worker.gather_ms),
         }
     }
 }

@@ -15,6 +15,7 @@ use std::future::Future;
 use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::time::timeout;
+use uuid::Uuid;
 
 /// A store, or its reads, with a limit on every call.
 #[derive(Debug, Clone)]
@@ -139,6 +140,7 @@ bounded_queries! {
     account(account: AccountId) -> Option<AccountView>;
     positions(account: AccountId) -> Vec<PositionView>;
     api_key(key_id: &str) -> Option<ApiKey>;
+    last_key_change() -> Uuid;
     assets() -> Vec<Asset>;
     status_counts() -> StatusCounts;
 }

@@ -126,6 +126,8 @@ pub trait Queries: Send + Sync + 'static {
     async fn positions(&self, account: AccountId) -> Result<Vec<PositionView>, QueryError>;
     /// The key of an id, unless it is revoked.
     async fn api_key(&self, key_id: &str) -> Result<Option<ApiKey>, QueryError>;
+    /// The mark of the last change of any key, another one after each.
+    async fn last_key_change(&self) -> Result<Uuid, QueryError>;
     /// Every asset, by symbol.
     async fn assets(&self) -> Result<Vec<Asset>, QueryError>;
     /// How many open orders are in each status.

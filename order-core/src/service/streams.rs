@@ -30,11 +30,13 @@ impl Parts {
             end.clone(),
         ));
         tasks.spawn(say_goodbye(open.clone(), end.clone()));
+        let authenticator = Arc::new(Authenticator::new(store, Arc::clone(&self.clock)));
+        tasks.spawn(Arc::clone(&authenticator).watch(end.clone()));
         StreamState {
             hub: Arc::clone(&self.hub),
             pages: Arc::new(Pages::new(reads, usize::from(settings.readers_max), i64::from(settings.page_len_max))),
             rates: Arc::new(RequestLimits::new(self.settings.rates())),
-            authenticator: Arc::new(Authenticator::new(store, Arc::clone(&self.clock))),
+            authenticator,
             strangers: Arc::new(Semaphore::new(settings.strangers_max)),
             clock: Arc::clone(&self.clock),
             limits: settings.limits(),

@@ -290,6 +290,34 @@ async fn of_two_rotations_of_one_key_at_its_end_one_wins_and_an_end_never_moves_
     assert_eq!(store.keys(account, None, 100).await.unwrap().len(), 4);
 }
 
+/// Copies remember keys for as long as the mark of the last change is the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_change_of_a_key_marks_itself_when_it_is_committed_and_not_before() {
+    let world = World::new().await;
+    let account = world.account("1").await;
+    let now = (system_clock())();
+    let store = &world.store;
+    let done = action("key", "K");
+    let start = store.last_key_change().await.unwrap();
+    store.issue_key(&key(account, "K0"), &done, now).await.unwrap();
+    assert_eq!(store.last_key_change().await.unwrap(), start, "nobody remembers a new key");
+    let mut marks = vec![start];
+    let ends_at = now + time::Duration::seconds(60);
+    store
+        .rotate_key(&KeyRotation { old: "K0".to_owned(), ends_at, new: key(account, "K1") }, &done, now)
+        .await
+        .unwrap();
+    marks.push(store.last_key_change().await.unwrap());
+    assert!(store.revoke_key(account, "K1", &done, now).await.unwrap());
+    marks.push(store.last_key_change().await.unwrap());
+    let mut by_hand = world.database.pool.begin().await.unwrap();
+    sqlx::query("delete from api_keys").execute(&mut *by_hand).await.unwrap();
+    assert_eq!(marks.last(), Some(&store.last_key_change().await.unwrap()), "it is not committed");
+    by_hand.commit().await.unwrap();
+    marks.push(store.last_key_change().await.unwrap());
+    assert_eq!(marks.iter().collect::<std::collections::BTreeSet<_>>().len(), 4);
+}
+
 #[tokio::test]
 async fn what_operators_did_cannot_be_changed() {
     let world = World::new().await;

@@ -9,6 +9,7 @@
     reason = "these are tests, where a failed assumption is a failed test; clippy does not see that of their helpers"
 )]
 
+mod bench_tiny;
 mod broker_push;
 mod broker_requests;
 mod broker_restart;

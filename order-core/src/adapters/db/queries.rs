@@ -121,6 +121,13 @@ impl Queries for PgStore {
         .transpose()
     }
 
+    async fn last_key_change(&self) -> Result<Uuid, QueryError> {
+        sqlx::query_scalar!("select last from api_key_changes")
+            .fetch_one(&self.pool)
+            .await
+            .map_err(failed("read the last change of api keys"))
+    }
+
     async fn assets(&self) -> Result<Vec<Asset>, QueryError> {
         let rows =
             sqlx::query!("select id, symbol, name, exchange, tradable, fractionable from assets order by symbol")

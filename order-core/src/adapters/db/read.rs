@@ -9,22 +9,39 @@ use uuid::Uuid;
 
 pub(super) async fn load(conn: &mut PgConnection, wants: &Wants) -> Result<Snapshot, StoreError> {
     let mut snapshot = Snapshot::default();
-    accounts(conn, wants, &mut snapshot).await?;
-    positions(conn, wants, &mut snapshot).await?;
-    orders(conn, wants, &mut snapshot).await?;
-    refusals(conn, wants, &mut snapshot).await?;
+    let there = accounts(conn, wants, &mut snapshot).await?;
+    if there.positions {
+        positions(conn, wants, &mut snapshot).await?;
+    }
+    if there.orders || !wants.orders.is_empty() {
+        orders(conn, wants, &mut snapshot).await?;
+    }
+    if there.refusals {
+        refusals(conn, wants, &mut snapshot).await?;
+    }
     executions(conn, wants, &mut snapshot).await?;
     deposits(conn, wants, &mut snapshot).await?;
     withdrawals(conn, wants, &mut snapshot).await?;
     Ok(snapshot)
 }
 
-async fn accounts(conn: &mut PgConnection, wants: &Wants, snapshot: &mut Snapshot) -> Result<(), StoreError> {
+/// What of the things that are asked for by name is there, as of the accounts' versions: most new orders
+/// find nothing, and then need not look again. What appears later has cost its account the version.
+#[derive(Default)]
+struct There {
+    positions: bool,
+    orders: bool,
+    refusals: bool,
+}
+
+async fn accounts(conn: &mut PgConnection, wants: &Wants, snapshot: &mut Snapshot) -> Result<There, StoreError> {
+    let mut there = There::default();
     if wants.accounts.is_empty() {
-        return Ok(());
+        return Ok(there);
     }
     let ids: Vec<Uuid> = wants.accounts.iter().map(|id| id.as_uuid()).collect();
-    let symbols: Vec<String> = wants.positions.iter().map(|(_, symbol)| symbol.to_string()).collect();
+    let (holders, symbols) = position_names(wants);
+    let (owners, names) = client_ids(wants);
     // What is halted for everybody comes along, so that no copy remembers it.
     let rows = sqlx::query_as!(
         AccountRow,
@@ -34,18 +51,31 @@ async fn accounts(conn: &mut PgConnection, wants: &Wants, snapshot: &mut Snapsho
                exists (select 1 from deferred d where d.account_id = a.id and d.reason = 'poison') as "parked!",
                array(select h.symbol from halts h
                      where h.symbol = '' or h.symbol = any($2)
-                        or h.symbol in (select o.symbol from orders o where o.id = any($3))) as "halts!"
+                        or h.symbol in (select o.symbol from orders o where o.id = any($3))) as "halts!",
+               exists (select 1 from positions p join unnest($4::uuid[], $2::text[]) w (account_id, symbol)
+                           on p.account_id = w.account_id and p.symbol = w.symbol)
+               or exists (select 1 from positions p where p.account_id = any($1) and p.shares_shortfall > 0)
+                   as "with_positions!",
+               exists (select 1 from orders o join unnest($5::uuid[], $6::text[]) w (account_id, client_order_id)
+                           on o.account_id = w.account_id and o.client_order_id = w.client_order_id) as "with_orders!",
+               exists (select 1 from refusals r join unnest($5::uuid[], $6::text[]) w (account_id, client_order_id)
+                           on r.account_id = w.account_id and r.client_order_id = w.client_order_id)
+                   as "with_refusals!"
         from accounts a
         where a.id = any($1)
         "#,
         &ids,
         &symbols,
         &order_ids(wants.orders.iter().copied()),
+        &holders,
+        &owners,
+        &names,
     )
     .fetch_all(conn)
     .await
     .map_err(failed("read accounts"))?;
     for row in rows {
+        there = There { positions: row.with_positions, orders: row.with_orders, refusals: row.with_refusals };
         let parked = row.parked;
         for symbol in &row.halts {
             if symbol.is_empty() {
@@ -60,15 +90,15 @@ async fn accounts(conn: &mut PgConnection, wants: &Wants, snapshot: &mut Snapsho
         }
         snapshot.accounts.insert(account.id, account);
     }
-    Ok(())
+    Ok(there)
+}
+
+fn position_names(wants: &Wants) -> (Vec<Uuid>, Vec<String>) {
+    wants.positions.iter().map(|(account, symbol)| (account.as_uuid(), symbol.to_string())).unzip()
 }
 
 async fn positions(conn: &mut PgConnection, wants: &Wants, snapshot: &mut Snapshot) -> Result<(), StoreError> {
-    if wants.accounts.is_empty() {
-        return Ok(());
-    }
-    let (accounts, symbols): (Vec<Uuid>, Vec<String>) =
-        wants.positions.iter().map(|(account, symbol)| (account.as_uuid(), symbol.to_string())).unzip();
+    let (accounts, symbols) = position_names(wants);
     let all: Vec<Uuid> = wants.accounts.iter().map(|id| id.as_uuid()).collect();
     let rows = sqlx::query_as!(
         PositionRow,
@@ -98,9 +128,6 @@ async fn positions(conn: &mut PgConnection, wants: &Wants, snapshot: &mut Snapsh
 }
 
 async fn orders(conn: &mut PgConnection, wants: &Wants, snapshot: &mut Snapshot) -> Result<(), StoreError> {
-    if wants.orders.is_empty() && wants.client_ids.is_empty() {
-        return Ok(());
-    }
     let ids: Vec<Uuid> = wants.orders.iter().map(|id| id.as_uuid()).collect();
     let (accounts, names) = client_ids(wants);
     let rows = sqlx::query_as!(
@@ -145,9 +172,6 @@ fn client_ids(wants: &Wants) -> (Vec<Uuid>, Vec<String>) {
 }
 
 async fn refusals(conn: &mut PgConnection, wants: &Wants, snapshot: &mut Snapshot) -> Result<(), StoreError> {
-    if wants.client_ids.is_empty() {
-        return Ok(());
-    }
     let (accounts, names) = client_ids(wants);
     let rows = sqlx::query!(
         r#"

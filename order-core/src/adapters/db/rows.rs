@@ -49,6 +49,10 @@ pub(super) struct AccountRow {
     pub(super) parked: bool,
     /// Which of the symbols that were asked about are halted; an empty one is the whole market.
     pub(super) halts: Vec<String>,
+    /// Whether any of the positions, orders or refusals that were asked about by their names is there.
+    pub(super) with_positions: bool,
+    pub(super) with_orders: bool,
+    pub(super) with_refusals: bool,
 }
 
 impl AccountRow {

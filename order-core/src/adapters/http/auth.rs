@@ -12,6 +12,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use subtle::ConstantTimeEq;
 use time::{Duration, OffsetDateTime};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 const KEY_ID: HeaderName = HeaderName::from_static("apca-api-key-id");
 const SECRET_KEY: HeaderName = HeaderName::from_static("apca-api-secret-key");
@@ -20,11 +22,15 @@ const SECRET_KEY: HeaderName = HeaderName::from_static("apca-api-secret-key");
 const KEY_ID_LEN_MAX: usize = 64;
 
 /// Most keys that are remembered.
-const CACHE_LEN_MAX: usize = 10_000;
+const CACHE_LEN_MAX: usize = 100_000;
 
-/// How long a looked-up key is used without another look, counted from before the look. A revoked one
-/// works on for that long; the second that is promised leaves room for clocks and for slow starts.
+/// How long a looked-up key is used without another look, counted from before the look, and how long
+/// it is known that no key has changed, counted from before that look. A revoked one works on for that
+/// long; the second that is promised leaves room for clocks and for slow starts.
 const CACHE_AGE_MAX: Duration = Duration::milliseconds(500);
+
+/// How often it is looked whether any key has changed.
+const WATCH_INTERVAL: std::time::Duration = std::time::Duration::from_millis(100);
 
 /// The account that a request is made for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,20 +42,57 @@ pub struct Caller {
 struct Remembered {
     key: Option<ApiKey>,
     at: OffsetDateTime,
+    /// The last change of any key that was known before the look.
+    change: Option<Uuid>,
 }
 
-/// Checks keys, remembering each for a moment.
+/// The last change of any key, as of a time.
+#[derive(Debug, Clone, Copy)]
+struct LastChange {
+    mark: Uuid,
+    at: OffsetDateTime,
+}
+
+#[derive(Default)]
+struct Memory {
+    keys: HashMap<String, Remembered>,
+    last_change: Option<LastChange>,
+}
+
+impl Memory {
+    /// One that was looked up a moment ago; or for any time one that is there, as long as it is known
+    /// that no key has changed since. A clock that was set back makes an entry stale, not eternal.
+    fn is_fresh(&self, remembered: &Remembered, now: OffsetDateTime) -> bool {
+        let is_recent = |at: OffsetDateTime| (now - at).abs() < CACHE_AGE_MAX;
+        let is_unchanged = |last: LastChange| is_recent(last.at) && remembered.change == Some(last.mark);
+        is_recent(remembered.at) || (remembered.key.is_some() && self.last_change.is_some_and(is_unchanged))
+    }
+
+    fn remember(&mut self, key_id: &str, remembered: Remembered, now: OffsetDateTime) {
+        if self.keys.len() >= CACHE_LEN_MAX {
+            let mut keys = std::mem::take(&mut self.keys);
+            keys.retain(|_, remembered| self.is_fresh(remembered, now));
+            if keys.len() < CACHE_LEN_MAX {
+                self.keys = keys;
+            }
+        }
+        self.keys.insert(key_id.to_owned(), remembered);
+    }
+}
+
+/// Checks keys, remembering each for a moment, or for as long as [`Authenticator::watch`] sees that no
+/// key has changed.
 pub struct Authenticator {
     queries: Arc<dyn Queries>,
     clock: Arc<dyn Clock>,
-    remembered: Mutex<HashMap<String, Remembered>>,
+    memory: Mutex<Memory>,
 }
 
 impl Authenticator {
     /// An authenticator that looks keys up through `queries`.
     #[must_use]
     pub fn new(queries: Arc<dyn Queries>, clock: Arc<dyn Clock>) -> Self {
-        Self { queries, clock, remembered: Mutex::new(HashMap::new()) }
+        Self { queries, clock, memory: Mutex::default() }
     }
 
     /// The caller with this key and secret.
@@ -71,34 +114,48 @@ impl Authenticator {
     /// Whether there was such a key when it was last looked up. Asks nobody.
     #[must_use]
     pub fn is_known(&self, key_id: &str) -> bool {
-        self.remembered().get(key_id).is_some_and(|remembered| remembered.key.is_some())
+        self.memory().keys.get(key_id).is_some_and(|remembered| remembered.key.is_some())
+    }
+
+    /// Looks again and again whether any key has changed, until `end`. Without it, or while it cannot
+    /// look, each key is looked up anew after a moment.
+    pub async fn watch(self: Arc<Self>, end: CancellationToken) {
+        let mut ticks = tokio::time::interval(WATCH_INTERVAL);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = end.cancelled() => return,
+            }
+            self.look_for_change().await;
+        }
+    }
+
+    async fn look_for_change(&self) {
+        let at = self.clock.now();
+        match self.queries.last_key_change().await {
+            Ok(mark) => self.memory().last_change = Some(LastChange { mark, at }),
+            Err(error) => tracing::debug!(error = &error as &dyn std::error::Error, "keys are looked up one by one"),
+        }
     }
 
     async fn key(&self, key_id: &str) -> Result<Option<ApiKey>, QueryError> {
         let now = self.clock.now();
-        if let Some(remembered) = self.remembered().get(key_id).filter(|r| is_fresh(r, now)) {
-            return Ok(remembered.key.clone());
-        }
-        let key = self.queries.api_key(key_id).await?;
-        let mut all = self.remembered();
-        if all.len() >= CACHE_LEN_MAX {
-            all.retain(|_, remembered| is_fresh(remembered, now));
-            if all.len() >= CACHE_LEN_MAX {
-                all.clear();
+        let change = {
+            let memory = self.memory();
+            if let Some(remembered) = memory.keys.get(key_id).filter(|r| memory.is_fresh(r, now)) {
+                return Ok(remembered.key.clone());
             }
-        }
-        all.insert(key_id.to_owned(), Remembered { key: key.clone(), at: now });
+            memory.last_change.map(|last| last.mark)
+        };
+        let key = self.queries.api_key(key_id).await?;
+        self.memory().remember(key_id, Remembered { key: key.clone(), at: now, change }, now);
         Ok(key)
     }
 
-    fn remembered(&self) -> MutexGuard<'_, HashMap<String, Remembered>> {
-        self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// A clock that was set back makes an entry stale, not eternal.
-fn is_fresh(remembered: &Remembered, now: OffsetDateTime) -> bool {
-    (now - remembered.at).abs() < CACHE_AGE_MAX
 }
 
 /// What is stored of a secret. One round is enough for 256 random bits.
@@ -231,5 +288,60 @@ mod tests {
         assert!(asked(&world, &authenticator, KEY, 0).await);
         assert!(asked(&world, &authenticator, KEY, 49).await);
         assert!(!asked(&world, &authenticator, KEY, 50).await);
+    }
+
+    fn lookups(world: &World) -> usize {
+        world.fake.lookups.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    #[tokio::test]
+    async fn while_no_key_changes_none_is_looked_up_again() {
+        let world = World::new();
+        let authenticator = Authenticator::new(world.fake.clone(), world.clock.clone());
+        for step in 0..50 {
+            *world.clock.0.lock().unwrap() = NOW + Duration::milliseconds(step * 100);
+            authenticator.look_for_change().await;
+            assert!(asked(&world, &authenticator, KEY, step * 100).await);
+        }
+        assert_eq!(lookups(&world), 1);
+    }
+
+    #[tokio::test]
+    async fn a_change_of_any_key_has_each_looked_up_again() {
+        let world = World::new();
+        let authenticator = Authenticator::new(world.fake.clone(), world.clock.clone());
+        authenticator.look_for_change().await;
+        assert!(asked(&world, &authenticator, KEY, 0).await);
+        world.fake.keys.lock().unwrap().remove(KEY);
+        *world.fake.key_change.lock().unwrap() = Some(Uuid::max());
+        *world.clock.0.lock().unwrap() = NOW + Duration::milliseconds(600);
+        authenticator.look_for_change().await;
+        assert!(!asked(&world, &authenticator, KEY, 600).await);
+    }
+
+    /// The key was looked up and changed before the mark was ever read.
+    #[tokio::test]
+    async fn what_was_looked_up_before_a_change_is_not_taken_for_what_is_there_after_it() {
+        let world = World::new();
+        let authenticator = Authenticator::new(world.fake.clone(), world.clock.clone());
+        assert!(asked(&world, &authenticator, KEY, 0).await, "before any mark is known");
+        world.fake.keys.lock().unwrap().remove(KEY);
+        *world.fake.key_change.lock().unwrap() = Some(Uuid::max());
+        *world.clock.0.lock().unwrap() = NOW + Duration::milliseconds(550);
+        authenticator.look_for_change().await;
+        assert!(!asked(&world, &authenticator, KEY, 600).await);
+    }
+
+    #[tokio::test]
+    async fn when_changes_cannot_be_seen_keys_are_looked_up_as_without_a_watch() {
+        let world = World::new();
+        let authenticator = Authenticator::new(world.fake.clone(), world.clock.clone());
+        authenticator.look_for_change().await;
+        assert!(asked(&world, &authenticator, KEY, 0).await);
+        world.fake.keys.lock().unwrap().remove(KEY);
+        *world.fake.key_change.lock().unwrap() = None;
+        *world.clock.0.lock().unwrap() = NOW + Duration::milliseconds(400);
+        authenticator.look_for_change().await;
+        assert!(!asked(&world, &authenticator, KEY, 600).await);
     }
 }

@@ -54,6 +54,8 @@ pub(crate) struct Fake {
     /// How often a key was looked up.
     pub(crate) lookups: AtomicUsize,
     pub(crate) actions: Mutex<Vec<Action>>,
+    /// None: it cannot be read.
+    pub(crate) key_change: Mutex<Option<Uuid>>,
 }
 
 pub(crate) struct World {
@@ -91,6 +93,7 @@ impl World {
             failures: Mutex::new(Vec::new()),
             lookups: AtomicUsize::new(0),
             actions: Mutex::new(Vec::new()),
+            key_change: Mutex::new(Some(Uuid::nil())),
         };
         let reference = ReferenceData::default();
         reference.replace_assets(vec![asset("AAPL")]);
@@ -225,6 +228,11 @@ impl Queries for Fake {
     async fn api_key(&self, key_id: &str) -> Result<Option<ApiKey>, QueryError> {
         self.lookups.fetch_add(1, Ordering::Relaxed);
         Ok(self.keys.lock().unwrap().get(key_id).cloned())
+    }
+
+    async fn last_key_change(&self) -> Result<Uuid, QueryError> {
+        let last = *self.key_change.lock().unwrap();
+        last.ok_or_else(|| QueryError::Store { what: "read the last change of api keys", source: "it is gone".into() })
     }
 
     async fn assets(&self) -> Result<Vec<Asset>, QueryError> {
