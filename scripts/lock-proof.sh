@@ -19,7 +19,6 @@ tests=(
     lock::spenders_never_overspend_while_redis_hangs
     lock::spenders_never_overspend_while_redis_is_restarted_empty
     api::frozen::a_process_stopped_beyond_its_lease_spends_nothing_that_another_spent_meanwhile
-    commands::twenty_spenders_of_one_balance_in_two_processes_without_locks_never_overspend
 )
 
 # What no two writers contend for passes without the version check too: else the build itself is broken, and a failure

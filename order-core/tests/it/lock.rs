@@ -241,16 +241,22 @@ enum Trouble {
     RestartedEmpty,
 }
 
-/// Spenders of one balance in two processes, each order a third of the cash or more, while Redis is
-/// in trouble.
+/// Balances that are spent at the same time: where one contest happens not to meet, another does.
+const BALANCES: usize = 24;
+
+/// Spenders of each balance in two processes, each order a third of the cash or less, while Redis is in
+/// trouble.
 async fn spenders(trouble: Trouble) {
     let mut redis = TestRedis::start();
     let world = World::new().await;
-    let account = world.account("1000").await;
+    let mut accounts = Vec::new();
+    for _ in 0..BALANCES {
+        accounts.push(world.account("1000").await);
+    }
     let both = [locks(&redis.config(), 600_000), locks(&redis.config(), 600_000)];
     let processes = [process(world.store.clone(), &both[0]), process(world.store.clone(), &both[1])];
     let mut posts = JoinSet::new();
-    for n in 0..40 {
+    for n in 0..BALANCES * 8 {
         if n == 4 {
             match trouble {
                 Trouble::Stopped => redis.stop(),
@@ -258,15 +264,20 @@ async fn spenders(trouble: Trouble) {
                 Trouble::RestartedEmpty => redis.start_again(),
             }
         }
-        let shards = processes[n % 2].clone();
-        posts.spawn(async move { place(&shards, account, &format!("c-{n}"), limit(Side::Buy, "1", "300")).await });
+        let (shards, account) = (processes[n % 2].clone(), accounts[n / 2 % BALANCES]);
+        posts.spawn(async move {
+            (account, place(&shards, account, &format!("c-{n}"), limit(Side::Buy, "1", "300")).await)
+        });
     }
     let answers = posts.join_all().await;
     assert_eq!(violations(&world).await, Vec::new(), "{trouble:?}");
-    assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 3, "{trouble:?}");
-    assert!(answers.iter().all(|answer| answer.is_ok() || is_refused_for_cash(answer)), "{trouble:?}: {answers:?}");
-    let cash = world.cash(account).await;
-    assert_eq!((cash.available, cash.held), (Decimal::from(100), Decimal::from(900)), "{trouble:?}");
+    for account in accounts {
+        let of_account = || answers.iter().filter(|(owner, _)| *owner == account).map(|(_, answer)| answer);
+        assert_eq!(of_account().filter(|answer| answer.is_ok()).count(), 3, "{trouble:?}");
+        assert!(of_account().all(|answer| answer.is_ok() || is_refused_for_cash(answer)), "{trouble:?}: {answers:?}");
+        let cash = world.cash(account).await;
+        assert_eq!((cash.available, cash.held), (Decimal::from(100), Decimal::from(900)), "{trouble:?}");
+    }
     if matches!(trouble, Trouble::Hanging) {
         redis.resume();
     }

@@ -37,6 +37,7 @@ pub(super) async fn write(conn: &mut PgConnection, plans: &[Plan], now: OffsetDa
 
 async fn accounts(conn: &mut PgConnection, plans: &[Plan]) -> Result<(), StoreError> {
     let ids: Vec<Uuid> = plans.iter().map(|plan| plan.account.id.as_uuid()).collect();
+    #[cfg(not(oor_without_version_check))]
     let versions: Vec<i64> = plans.iter().map(|plan| plan.account.version).collect();
     let available: Vec<Decimal> = plans.iter().map(|plan| plan.account.cash.available).collect();
     let held: Vec<Decimal> = plans.iter().map(|plan| plan.account.cash.held).collect();
