@@ -3,6 +3,7 @@
 pub mod alpaca;
 pub mod caller;
 pub mod db;
+mod gather;
 pub mod http;
 pub mod intake;
 pub mod jitter;

@@ -5,8 +5,9 @@ use crate::eventlog::Position;
 use contracts::event::Producer;
 use contracts::{EventId, Partition};
 use sqlx::{PgConnection, PgPool};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use thiserror::Error;
+use uuid::Uuid;
 
 /// Why a position could not be read or moved.
 #[derive(Debug, Error)]
@@ -35,16 +36,8 @@ pub enum AppliedError {
     Corrupt(String),
 }
 
-/// Whether a position is ours to move in this transaction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Claim {
-    /// Locked, and where it was expected.
-    Won,
-    /// Another transaction holds it.
-    Held,
-    /// It is somewhere else by now.
-    Moved(Position),
-}
+/// One partition of a producer's log.
+pub type LogPartition = (Producer, Partition);
 
 /// All positions in a producer's log.
 ///
@@ -66,59 +59,79 @@ pub async fn positions(pool: &PgPool, producer: Producer) -> Result<BTreeMap<Par
         .collect()
 }
 
-/// Locks a position for this transaction if nobody else holds it and it is where it is expected.
-/// Must be the first statement of the transaction.
+/// Locks positions for this transaction that nobody else holds and that are where they are expected;
+/// answers those, the others are held or moved by another transaction. Must be the first statement of
+/// the transaction.
 ///
 /// # Errors
-/// [`AppliedError::Claim`].
+/// [`AppliedError::Claim`], or [`AppliedError::Corrupt`] for a row that is no position.
 pub async fn claim(
     conn: &mut PgConnection,
-    producer: Producer,
-    partition: Partition,
-    expected: Position,
-) -> Result<Claim, AppliedError> {
-    let row = sqlx::query!(
-        "select seq, event_id from applied where producer = $1 and partition = $2 for update skip locked",
-        producer.as_str(),
-        partition.number(),
+    expected: &BTreeMap<LogPartition, Position>,
+) -> Result<BTreeSet<LogPartition>, AppliedError> {
+    let (producers, partitions) = columns(expected.keys());
+    let rows = sqlx::query!(
+        "select a.producer, a.partition, a.seq, a.event_id from applied a
+         join unnest($1::text[], $2::smallint[]) w (producer, partition)
+             on a.producer = w.producer and a.partition = w.partition
+         order by a.producer, a.partition
+         for update of a skip locked",
+        &producers,
+        &partitions,
     )
-    .fetch_optional(conn)
+    .fetch_all(conn)
     .await
     .map_err(AppliedError::Claim)?;
-    Ok(match row {
-        None => Claim::Held,
-        Some(row) => {
-            let actual = Position { seq: row.seq, event_id: row.event_id.map(EventId::new) };
-            if actual == expected { Claim::Won } else { Claim::Moved(actual) }
-        }
-    })
+    let mut won = BTreeSet::new();
+    for row in rows {
+        let partition = Partition::new(row.partition).map_err(|e| AppliedError::Corrupt(e.to_string()))?;
+        let actual = Position { seq: row.seq, event_id: row.event_id.map(EventId::new) };
+        let ours = |((producer, of), at): &(&LogPartition, &Position)| {
+            producer.as_str() == row.producer && *of == partition && **at == actual
+        };
+        won.extend(expected.iter().find(ours).map(|(log, _)| *log));
+    }
+    Ok(won)
 }
 
-/// Moves a claimed position.
+/// Moves claimed positions, each from the first to the second place.
 ///
 /// # Errors
 /// [`AppliedError`]; the transaction must be rolled back.
 pub async fn advance(
     conn: &mut PgConnection,
-    producer: Producer,
-    partition: Partition,
-    from: Position,
-    to: Position,
+    moves: &BTreeMap<LogPartition, (Position, Position)>,
 ) -> Result<(), AppliedError> {
-    let done = sqlx::query!(
-        "update applied set seq = $4, event_id = $5 where producer = $1 and partition = $2 and seq = $3",
-        producer.as_str(),
-        partition.number(),
-        from.seq,
-        to.seq,
-        to.event_id.map(EventId::as_uuid),
+    let (producers, partitions) = columns(moves.keys());
+    let from: Vec<i64> = moves.values().map(|(from, _)| from.seq).collect();
+    let to: Vec<i64> = moves.values().map(|(_, to)| to.seq).collect();
+    let events: Vec<Option<Uuid>> = moves.values().map(|(_, to)| to.event_id.map(EventId::as_uuid)).collect();
+    let moved = sqlx::query!(
+        "update applied a set seq = w.seq, event_id = w.event_id
+         from unnest($1::text[], $2::smallint[], $3::bigint[], $4::bigint[], $5::uuid[])
+             w (producer, partition, from_seq, seq, event_id)
+         where a.producer = w.producer and a.partition = w.partition and a.seq = w.from_seq
+         returning a.producer, a.partition",
+        &producers,
+        &partitions,
+        &from,
+        &to,
+        &events as &[Option<Uuid>],
     )
-    .execute(conn)
+    .fetch_all(conn)
     .await
     .map_err(AppliedError::Advance)?;
-    if done.rows_affected() == 1 {
-        Ok(())
-    } else {
-        Err(AppliedError::NotWhereClaimed { producer, partition, from: from.seq })
+    let is_moved = |(producer, partition): &LogPartition| {
+        moved.iter().any(|row| row.producer == producer.as_str() && row.partition == partition.number())
+    };
+    match moves.iter().find(|(log, _)| !is_moved(log)) {
+        None => Ok(()),
+        Some(((producer, partition), (from, _))) => {
+            Err(AppliedError::NotWhereClaimed { producer: *producer, partition: *partition, from: from.seq })
+        }
     }
+}
+
+fn columns<'a>(logs: impl Iterator<Item = &'a LogPartition>) -> (Vec<String>, Vec<i16>) {
+    logs.map(|(producer, partition)| (producer.as_str().to_owned(), partition.number())).unzip()
 }

@@ -17,7 +17,7 @@ mod write;
 pub use error::RowError;
 pub use gauges::Gauges;
 pub use inspect::{CHECKS, RequestInspector};
-pub use slice::{DeferredEvent, Meeting, SliceStart, SliceTransaction};
+pub use slice::{DeferredEvent, Meeting, SliceTransaction};
 pub use store::PgStore;
 pub use waiting::DeferredRow;
 

@@ -1,7 +1,8 @@
 //! The two logs that the gateway reads: the order server's, for work, and the fill receiver's, for
 //! evidence. Rows, effects and the applied position are one transaction.
 
-use super::db::{DeferredEvent, Meeting, PgStore, SliceStart, SliceTransaction, is_data_fault};
+use super::db::{DeferredEvent, Meeting, PgStore, SliceTransaction, is_data_fault};
+use super::gather::{Answer, Gather, Waiting};
 use crate::application::alarm::{self, Alarm};
 use crate::application::chain::Chain;
 use crate::application::change::Change;
@@ -12,7 +13,7 @@ use crate::domain::retry::{Jitter, Now};
 use contracts::event::{BrokerEvent, Envelope, ObservedOrder, OrdersEvent, Payload, Producer};
 use contracts::{BrokerOrderId, OrderId, Partition};
 use futures_util::FutureExt;
-use platform::applied;
+use platform::applied::{self, LogPartition};
 use platform::consumer::{Sink, SinkError, Slice, SliceOutcome};
 use platform::eventlog::Position;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -35,23 +36,25 @@ pub struct Intake<J> {
     wake: Arc<Notify>,
     /// Leaves connections to the lane, however many slices come at once.
     slots: Semaphore,
+    orders: Gather,
+    evidence: Gather,
 }
 
-/// Events to take in, oldest first, of one partition of a log.
+/// Events of one log to take in, those of each partition oldest first.
 struct Work<'a> {
     producer: Producer,
-    partition: Partition,
-    events: &'a [Envelope],
-    /// The slice that they are, whose position moves; none: they wait in the deferred table, and
-    /// leave it.
-    slice: Option<&'a Slice>,
+    events: Vec<&'a Envelope>,
+    /// The partition in whose deferred table they wait, and which they leave; none: they are slices,
+    /// whose positions move.
+    waiting: Option<Partition>,
 }
 
-impl<'a> Work<'a> {
-    fn of(slice: &'a Slice) -> Self {
-        let Slice { producer, partition, events, .. } = slice;
-        Self { producer: *producer, partition: *partition, events, slice: Some(slice) }
-    }
+/// Where each slice of a transaction ends that took effect; the others are held or moved by another copy.
+type Ends = BTreeMap<LogPartition, Position>;
+
+fn outcome(ends: &Ends, slice: &Slice) -> SliceOutcome {
+    let end = ends.get(&(slice.producer, slice.partition));
+    end.map_or(SliceOutcome::Moved, |end| SliceOutcome::Applied(*end))
 }
 
 impl<J: JitterSource> Intake<J> {
@@ -59,17 +62,74 @@ impl<J: JitterSource> Intake<J> {
     /// `slices_max` transactions open.
     pub fn new(store: PgStore, rules: Arc<Rules>, jitter: J, wake: Arc<Notify>, slices_max: u32) -> Self {
         let slots = Semaphore::new(usize::try_from(slices_max).unwrap_or(1));
-        Self { store, rules, jitter, wake, slots }
+        Self { store, rules, jitter, wake, slots, orders: Gather::default(), evidence: Gather::default() }
     }
 
-    async fn try_apply(&self, slice: &Slice) -> Result<SliceOutcome, StoreError> {
-        match self.store.begin_slice(slice).await? {
-            SliceStart::Moved => Ok(SliceOutcome::Moved),
-            SliceStart::Won(tx) => {
-                self.take_in(tx, &Work::of(slice)).await?;
-                Ok(SliceOutcome::Applied(slice.end()))
+    /// Slices of one log, of each partition at most one, in one transaction.
+    async fn try_apply(&self, slices: &[Slice]) -> Result<Ends, StoreError> {
+        let Some(producer) = slices.first().map(|slice| slice.producer) else { return Ok(Ends::new()) };
+        let Some(tx) = self.store.begin_slices(slices).await? else { return Ok(Ends::new()) };
+        let ends = tx.ends();
+        let ours = slices.iter().filter(|slice| ends.contains_key(&(producer, slice.partition)));
+        let events = ours.flat_map(|slice| &slice.events).collect();
+        self.take_in(tx, &Work { producer, events, waiting: None }).await?;
+        Ok(ends)
+    }
+
+    /// What waited at the same time: together, and where one of them spoils that, each alone.
+    async fn apply_group(&self, group: Vec<Waiting>) {
+        let (slices, answers): (Vec<Slice>, Vec<_>) =
+            group.into_iter().map(|waiting| (waiting.slice, waiting.answer)).unzip();
+        let mut together = None;
+        if slices.len() > 1 {
+            match caught(self.try_apply(&slices)).await {
+                Ok(ends) => together = Some(ends),
+                Err(error) => tracing::warn!(slices = slices.len(), error = %Chain(&error), "slices go one by one"),
             }
         }
+        for (slice, answer) in slices.into_iter().zip(answers) {
+            let answered = match &together {
+                Some(ends) => Ok(outcome(ends, &slice)),
+                None => self.apply_alone(slice).await,
+            };
+            // The consumer may be gone; what is committed stays so.
+            let _gone = answer.send(answered);
+        }
+    }
+
+    async fn apply_alone(&self, slice: Slice) -> Answer {
+        let error = match caught(self.try_apply(std::slice::from_ref(&slice))).await {
+            Ok(ends) => return Ok(outcome(&ends, &slice)),
+            Err(error) if is_data_fault(&error) => error,
+            Err(error) => {
+                tracing::warn!(producer = %slice.producer, partition = %slice.partition, events = slice.events.len(),
+                    error = %Chain(&error), "a slice could not be applied");
+                return Err(SinkError::new(error));
+            }
+        };
+        // One event spoils the slice: take the first alone; if it is the one, put it aside.
+        let Some(first) = slice.events.first().cloned() else { return Err(SinkError::new(error)) };
+        let alone =
+            Slice::new(slice.producer, slice.partition, slice.after, vec![first.clone()]).map_err(SinkError::new)?;
+        match caught(self.try_apply(std::slice::from_ref(&alone))).await {
+            Ok(ends) => Ok(outcome(&ends, &alone)),
+            Err(error) if is_data_fault(&error) => {
+                let detail = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+                let poison = DeferredEvent { envelope: first, reason: "poison", detail };
+                self.put_aside(&alone, &[poison]).await.map_err(SinkError::new)
+            }
+            Err(error) => Err(SinkError::new(error)),
+        }
+    }
+
+    async fn put_aside(&self, slice: &Slice, deferred: &[DeferredEvent]) -> Result<SliceOutcome, StoreError> {
+        let begun = self.store.begin_slices(std::slice::from_ref(slice)).await?;
+        let Some(mut tx) = begun else { return Ok(SliceOutcome::Moved) };
+        tx.defer(deferred).await?;
+        let work = Work { producer: slice.producer, events: slice.events.iter().collect(), waiting: None };
+        finish(tx, &work, deferred, OffsetDateTime::UNIX_EPOCH, &[]).await?;
+        count_deferred(slice.producer, deferred);
+        Ok(SliceOutcome::Applied(slice.end()))
     }
 
     /// Tries the oldest `limit` waiting events of a log's partition again. Answers how many have
@@ -84,7 +144,7 @@ impl<J: JitterSource> Intake<J> {
         let Some((mut tx, events)) = self.store.begin_waiting(producer, partition, limit).await? else {
             return Ok(0);
         };
-        let work = Work { producer, partition, events: &events, slice: None };
+        let work = Work { producer, events: events.iter().collect(), waiting: Some(partition) };
         let Some(detail) = set_aside else { return self.take_in(tx, &work).await };
         let deferred: Vec<_> = events
             .iter()
@@ -161,18 +221,18 @@ impl<J: JitterSource> Intake<J> {
     ) -> Result<(OrdersBatch, Vec<DeferredEvent>), StoreError> {
         let orders: Vec<Uuid> = work.events.iter().filter_map(|e| e.order_id).map(OrderId::as_uuid).collect();
         // What waits already is given in its order, and nothing stands before it.
-        let mut blocked = match work.slice {
-            Some(_) => tx.blocked(work.producer, &orders).await?,
-            None => HashSet::new(),
+        let mut blocked = match work.waiting {
+            None => tx.blocked(work.producer, &orders).await?,
+            Some(_) => HashSet::new(),
         };
         let mut batch = OrdersBatch::default();
         let mut deferred = Vec::new();
-        for envelope in work.events {
+        for envelope in work.events.iter().copied() {
             let order = envelope.order_id.map(OrderId::as_uuid);
             let reason = if order.is_some_and(|order| blocked.contains(&order)) {
                 Some(("behind", "an earlier event of the order is deferred".to_owned()))
             } else {
-                add_order(&mut batch, envelope, work.partition).err().map(|error| ("poison", error))
+                add_order(&mut batch, envelope).err().map(|error| ("poison", error))
             };
             if let Some((reason, detail)) = reason {
                 blocked.extend(order);
@@ -204,7 +264,7 @@ impl<J: JitterSource> Intake<J> {
     async fn apply_evidence(&self, mut tx: SliceTransaction<'_>, work: &Work<'_>) -> Result<usize, StoreError> {
         let mut deferred = Vec::new();
         let mut ours: Vec<(Uuid, OrderId, BrokerEvent)> = Vec::new();
-        for envelope in work.events {
+        for envelope in work.events.iter().copied() {
             match BrokerEvent::decode(envelope) {
                 Ok(event) => ours.extend(event.order_id.map(|order| (envelope.id.as_uuid(), order, event))),
                 Err(error) => deferred.push(DeferredEvent {
@@ -320,10 +380,10 @@ const fn trusted(at: OffsetDateTime) -> Now {
     Now { at, is_trusted: true }
 }
 
-fn add_order(batch: &mut OrdersBatch, envelope: &Envelope, partition: Partition) -> Result<(), String> {
+fn add_order(batch: &mut OrdersBatch, envelope: &Envelope) -> Result<(), String> {
     let event = OrdersEvent::decode(envelope).map_err(|error| error.to_string())?;
     let _step = platform::trace::inner("order.intake", event.order_id());
-    batch.add(event, partition, envelope.traceparent.clone()).map_err(|error| error.to_string())
+    batch.add(event, envelope.partition, envelope.traceparent.clone()).map_err(|error| error.to_string())
 }
 
 /// Commits, and answers how many events have taken effect.
@@ -334,11 +394,13 @@ async fn finish(
     now: OffsetDateTime,
     changes: &[Change],
 ) -> Result<usize, StoreError> {
-    let waits: BTreeSet<i64> = deferred.iter().map(|event| event.envelope.seq).collect();
-    let done: Vec<i64> = work.events.iter().map(|event| event.seq).filter(|seq| !waits.contains(seq)).collect();
-    match work.slice {
-        Some(slice) => tx.finish(slice, slice.end(), now, changes).await?,
-        None => tx.finish_waiting(work.producer, work.partition, &done, now, changes).await?,
+    let place = |event: &Envelope| (event.partition, event.seq);
+    let waits: BTreeSet<_> = deferred.iter().map(|event| place(&event.envelope)).collect();
+    let done = work.events.iter().filter(|event| !waits.contains(&place(event)));
+    let done: Vec<i64> = done.map(|event| event.seq).collect();
+    match work.waiting {
+        None => tx.finish(now, changes).await?,
+        Some(partition) => tx.finish_waiting(work.producer, partition, &done, now, changes).await?,
     }
     metrics::counter!("gateway_intake_events_total", "producer" => work.producer.as_str()).increment(done.len() as u64);
     Ok(done.len())
@@ -371,37 +433,23 @@ impl<J: JitterSource> Sink for Intake<J> {
     }
 
     async fn apply(&self, slice: Slice) -> Result<SliceOutcome, SinkError> {
-        let _slot = self.slots.acquire().await.map_err(SinkError::new)?;
-        let error = match caught(self.try_apply(&slice)).await {
-            Ok(outcome) => return Ok(outcome),
-            Err(error) if is_data_fault(&error) => error,
-            Err(error) => {
-                tracing::warn!(producer = %slice.producer, partition = %slice.partition, events = slice.events.len(),
-                    error = %Chain(&error), "a slice could not be applied");
-                return Err(SinkError::new(error));
-            }
-        };
-        // One event spoils the batch: take the first alone; if it is the one, put it aside.
-        let Some(first) = slice.events.first().cloned() else { return Err(SinkError::new(error)) };
-        let alone =
-            Slice::new(slice.producer, slice.partition, slice.after, vec![first.clone()]).map_err(SinkError::new)?;
-        match caught(self.try_apply(&alone)).await {
-            Ok(outcome) => Ok(outcome),
-            Err(error) if is_data_fault(&error) => {
-                let detail = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-                let deferred = [DeferredEvent { envelope: first, reason: "poison", detail }];
-                match self.store.begin_slice(&alone).await.map_err(SinkError::new)? {
-                    SliceStart::Moved => Ok(SliceOutcome::Moved),
-                    SliceStart::Won(mut tx) => {
-                        tx.defer(&deferred).await.map_err(SinkError::new)?;
-                        let done = finish(tx, &Work::of(&alone), &deferred, OffsetDateTime::UNIX_EPOCH, &[]).await;
-                        done.map_err(SinkError::new)?;
-                        count_deferred(alone.producer, &deferred);
-                        Ok(SliceOutcome::Applied(alone.end()))
+        let gather = if slice.producer == Producer::OrderCore { &self.orders } else { &self.evidence };
+        let mut answer = gather.join(slice);
+        // What was read at the same time joins first.
+        tokio::task::yield_now().await;
+        loop {
+            // Whoever has the turn works for all that wait, this slice among them.
+            tokio::select! {
+                biased;
+                answer = &mut answer => return answer.map_err(SinkError::new)?,
+                _turn = gather.turn() => match answer.try_recv() {
+                    Ok(answer) => return answer,
+                    Err(_) => {
+                        let _slot = self.slots.acquire().await.map_err(SinkError::new)?;
+                        self.apply_group(gather.take()).await;
                     }
-                }
+                },
             }
-            Err(error) => Err(SinkError::new(error)),
         }
     }
 }

@@ -5,7 +5,9 @@ use crate::doubt::fill;
 use crate::harness::{Gateway, Order, kinds, terms};
 use contracts::Partition;
 use contracts::event::{EvidenceSource, GatewayEvent, OrdersEvent, Producer};
+use futures_util::future::join_all;
 use platform::consumer::SliceOutcome;
+use std::collections::BTreeMap;
 
 #[tokio::test]
 async fn a_slice_that_was_applied_by_another_copy_changes_nothing() {
@@ -18,6 +20,36 @@ async fn a_slice_that_was_applied_by_another_copy_changes_nothing() {
     let cancelled = gateway.story(&order).await.request.cancel_requested;
     assert_eq!(gateway.try_apply(slice).await, SliceOutcome::Moved);
     assert_eq!(gateway.story(&order).await.request.cancel_requested, cancelled);
+}
+
+#[tokio::test]
+async fn slices_that_wait_together_share_transactions_and_a_moved_one_stops_none() {
+    let broker = TestBroker::start().await;
+    let gateway = Gateway::with(&broker).await;
+    let mut orders: BTreeMap<Partition, Order> = BTreeMap::new();
+    while orders.len() < 16 {
+        let order = Order::new();
+        orders.entry(Partition::of_account(order.account)).or_insert(order);
+    }
+    let slices: Vec<_> = orders
+        .iter()
+        .map(|(partition, order)| {
+            gateway.slice(Producer::OrderCore, *partition, vec![(order.account, order.id, order.submit())])
+        })
+        .collect();
+    // Another copy was here first.
+    gateway.apply(slices[7].clone()).await;
+    let outcomes = join_all(slices.iter().map(|slice| gateway.try_apply(slice.clone()))).await;
+    for (index, (outcome, slice)) in outcomes.into_iter().zip(&slices).enumerate() {
+        let expected = if index == 7 { SliceOutcome::Moved } else { SliceOutcome::Applied(slice.end()) };
+        assert_eq!(outcome, expected, "slice {index}");
+    }
+    let (rows, transactions): (i64, i64) = sqlx::query_as("select count(*), count(distinct xmin::text) from requests")
+        .fetch_one(&gateway.database.pool)
+        .await
+        .unwrap();
+    assert_eq!(rows, 16);
+    assert!(transactions < 8, "{transactions} transactions for 16 slices");
 }
 
 #[tokio::test]

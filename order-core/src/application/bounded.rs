@@ -3,7 +3,9 @@
 //! each call has one of ours, too.
 
 use super::query::{AccountView, ApiKey, OrderFilter, PositionView, Queries, QueryError, StatusCounts};
-use super::store::{Deferred, LockMode, LogPosition, Plan, Snapshot, Store, StoreError, Transaction, Wants};
+use super::store::{
+    Deferred, LockMode, LogPartition, LogPosition, Plan, Snapshot, Store, StoreError, Transaction, Wants,
+};
 use super::updates::{StoredUpdate, UpdateReads};
 use crate::domain::asset::Asset;
 use crate::domain::order::Order;
@@ -79,7 +81,7 @@ type BrokerOrderKey = (BrokerId, BrokerOrderId);
 
 impl<T: Transaction> Transaction for BoundedTransaction<T> {
     bounded! {
-        claim(producer: Producer, partition: Partition, at: LogPosition) -> bool;
+        claim(at: &BTreeMap<LogPartition, LogPosition>) -> BTreeSet<LogPartition>;
         winners(versions: &BTreeMap<AccountId, i64>) -> BTreeSet<AccountId>;
         lock(accounts: &BTreeSet<AccountId>, mode: LockMode) -> BTreeSet<AccountId>;
         owners(orders: &BTreeSet<OrderId>) -> BTreeMap<OrderId, (AccountId, Symbol)>;
@@ -92,7 +94,7 @@ impl<T: Transaction> Transaction for BoundedTransaction<T> {
         defer(events: &[Deferred], now: OffsetDateTime) -> ();
         take_deferred(partitions: &[Partition], limit: i64) -> Vec<Envelope>;
         clear_deferred(events: &[(Producer, Partition, i64)]) -> ();
-        advance(producer: Producer, partition: Partition, from: LogPosition, to: LogPosition) -> ();
+        advance(moves: &BTreeMap<LogPartition, (LogPosition, LogPosition)>) -> ();
     }
 
     async fn rollback(self) {

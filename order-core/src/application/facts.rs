@@ -1,8 +1,10 @@
-//! Applying what the gateway and the brokers told: one slice of one partition of one log in one
-//! transaction, with the position in that log. Delivery is at least once, the effect exactly once.
+//! Applying what the gateway and the brokers told: slices of partitions of their logs, as many as wait,
+//! in one transaction with the positions in those logs. Delivery is at least once, the effect exactly once.
 
 use super::books::Books;
-use super::store::{DeferReason, Deferred, LockMode, LogPosition, Plan, Store, StoreError, Transaction, Wants};
+use super::store::{
+    DeferReason, Deferred, LockMode, LogPartition, LogPosition, Plan, Store, StoreError, Transaction, Wants,
+};
 use crate::domain::hold::Charges;
 use contracts::event::{BrokerEvent, Envelope, GatewayEvent, Payload, Producer};
 use contracts::{AccountId, BrokerId, BrokerOrderId, OrderId, Partition, Symbol};
@@ -29,6 +31,12 @@ pub struct FactSlice {
 }
 
 impl FactSlice {
+    /// What of which log it is.
+    #[must_use]
+    pub const fn log(&self) -> LogPartition {
+        (self.producer, self.partition)
+    }
+
     fn end(&self) -> LogPosition {
         self.events.last().map_or(self.after, |last| LogPosition { seq: last.seq, event_id: Some(last.id) })
     }
@@ -41,6 +49,17 @@ pub enum SliceResult {
     Applied(LogPosition),
     /// Another copy holds or moved the position.
     Moved,
+}
+
+/// Where each slice of a transaction ends that took effect; the others are held or moved by another copy.
+type Ends = BTreeMap<LogPartition, LogPosition>;
+
+fn result(ends: &Ends, slice: &FactSlice) -> SliceResult {
+    ends.get(&slice.log()).map_or(SliceResult::Moved, |end| SliceResult::Applied(*end))
+}
+
+fn ours<'a>(slices: &'a [FactSlice], ends: &Ends) -> impl Iterator<Item = &'a FactSlice> {
+    slices.iter().filter(|slice| ends.contains_key(&slice.log()))
 }
 
 enum Decoded {
@@ -116,9 +135,9 @@ impl<S: Store> FactApplier<S> {
     /// # Errors
     /// [`StoreError`] when the infrastructure failed: the same slice is tried again for ever.
     pub async fn apply(&self, slice: &FactSlice, now: OffsetDateTime) -> Result<SliceResult, StoreError> {
-        match self.apply_once(slice, now, false).await {
+        match self.apply_once(std::slice::from_ref(slice), now, false).await {
             Err(error) if error.is_deterministic() => {}
-            other => return other,
+            other => return Ok(result(&other?, slice)),
         }
         let mut at = slice.after;
         for event in &slice.events {
@@ -128,14 +147,15 @@ impl<S: Store> FactApplier<S> {
                 after: at,
                 events: vec![event.clone()],
             };
-            let result = match self.apply_once(&single, now, false).await {
+            let alone = std::slice::from_ref(&single);
+            let ends = match self.apply_once(alone, now, false).await {
                 Err(error) if error.is_deterministic() => {
                     tracing::error!(event_id = %event.id, %error, "an event cannot take effect");
-                    self.apply_once(&single, now, true).await?
+                    self.apply_once(alone, now, true).await?
                 }
                 other => other?,
             };
-            match result {
+            match result(&ends, &single) {
                 SliceResult::Applied(next) => at = next,
                 SliceResult::Moved => return Ok(SliceResult::Moved),
             }
@@ -143,14 +163,33 @@ impl<S: Store> FactApplier<S> {
         Ok(SliceResult::Applied(at))
     }
 
-    async fn apply_once(&self, slice: &FactSlice, now: OffsetDateTime, park: bool) -> Result<SliceResult, StoreError> {
+    /// Applies slices of different logs or partitions in one transaction: it costs about as much for
+    /// many as for one. Where one of them spoils it, each goes alone. Answers in their order.
+    pub async fn apply_together(
+        &self,
+        slices: &[FactSlice],
+        now: OffsetDateTime,
+    ) -> Vec<Result<SliceResult, StoreError>> {
+        if slices.len() > 1 {
+            match self.apply_once(slices, now, false).await {
+                Ok(ends) => return slices.iter().map(|slice| Ok(result(&ends, slice))).collect(),
+                Err(error) => tracing::warn!(slices = slices.len(), %error, "slices go one by one"),
+            }
+        }
+        let mut results = Vec::with_capacity(slices.len());
+        for slice in slices {
+            results.push(self.apply(slice, now).await);
+        }
+        results
+    }
+
+    async fn apply_once(&self, slices: &[FactSlice], now: OffsetDateTime, park: bool) -> Result<Ends, StoreError> {
         let mut tx = self.store.begin().await?;
-        let facts: Vec<Fact> = slice.events.iter().cloned().map(Fact::new).collect();
-        let outcome = match caught(self.write_slice(&mut tx, slice, facts, now, park)).await {
-            Ok(Some(outcome)) => outcome,
+        let (ends, outcome) = match caught(self.write_slices(&mut tx, slices, now, park)).await {
+            Ok(Some(written)) => written,
             Ok(None) => {
                 tx.rollback().await;
-                return Ok(SliceResult::Moved);
+                return Ok(Ends::new());
             }
             Err(error) => {
                 tx.rollback().await;
@@ -158,28 +197,33 @@ impl<S: Store> FactApplier<S> {
             }
         };
         tx.commit(&outcome.plans, now).await?;
-        count(&outcome.deferred, slice.events.len());
-        Ok(SliceResult::Applied(slice.end()))
+        count(&outcome.deferred, ours(slices, &ends).map(|slice| slice.events.len()).sum());
+        Ok(ends)
     }
 
-    /// Everything of a slice but its commit; nothing when the position is not ours.
-    async fn write_slice(
+    /// Everything of slices but their commit; nothing when no position is ours.
+    async fn write_slices(
         &self,
         tx: &mut S::Tx,
-        slice: &FactSlice,
-        facts: Vec<Fact>,
+        slices: &[FactSlice],
         now: OffsetDateTime,
         park: bool,
-    ) -> Result<Option<Outcome>, StoreError> {
-        if !tx.claim(slice.producer, slice.partition, slice.after).await? {
+    ) -> Result<Option<(Ends, Outcome)>, StoreError> {
+        let expected = slices.iter().map(|slice| (slice.log(), slice.after)).collect();
+        let won = tx.claim(&expected).await?;
+        if won.is_empty() {
             return Ok(None);
         }
+        let won = slices.iter().filter(|slice| won.contains(&slice.log()));
+        let moves: BTreeMap<_, _> = won.map(|slice| (slice.log(), (slice.after, slice.end()))).collect();
+        let ends = moves.iter().map(|(log, (_, to))| (*log, *to)).collect();
+        let facts = ours(slices, &ends).flat_map(|slice| &slice.events).cloned().map(Fact::new).collect();
         let outcome = if park { self.park(tx, facts).await? } else { self.work(tx, facts, now, true).await? };
         tx.write(&outcome.plans, now).await?;
         tx.keep_orphans(&outcome.orphans, now).await?;
         tx.defer(&outcome.deferred, now).await?;
-        tx.advance(slice.producer, slice.partition, slice.after, slice.end()).await?;
-        Ok(Some(outcome))
+        tx.advance(&moves).await?;
+        Ok(Some((ends, outcome)))
     }
 
     /// Parks events together with the account that they are of, as far as that can be found.

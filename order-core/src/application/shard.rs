@@ -21,6 +21,9 @@ use tokio::time::Instant;
 /// bounds a transaction.
 const RELEASE_LEN_MAX: i64 = 200;
 
+/// Most events of one transaction of facts, unless a single slice has more.
+const FACTS_LEN_MAX: usize = 512;
+
 /// Most rounds of waiting events in one tick.
 const REDRIVE_ROUNDS_MAX: usize = 20;
 
@@ -64,6 +67,8 @@ pub struct ShardWorker<S, L, R, C> {
     clock: C,
     commands: mpsc::Receiver<Item>,
     slices: mpsc::Receiver<SliceItem>,
+    /// A slice that is out of the queue already.
+    next_slice: Option<SliceItem>,
     again: Vec<Item>,
     /// Commands of the last batch.
     last_len: usize,
@@ -100,6 +105,7 @@ where
             clock,
             commands,
             slices,
+            next_slice: None,
             again: Vec::new(),
             last_len: 0,
             detached: BTreeSet::new(),
@@ -124,12 +130,9 @@ where
                 self.on_tick().await;
                 next_tick = Instant::now() + self.config.tick;
             }
-            // Facts first, but never so that commands starve: one slice, then one batch.
-            let slice = self.slices.try_recv().ok();
-            let worked = slice.is_some();
-            if let Some(slice) = slice {
-                self.apply(slice).await;
-            } else if self.config.gathers(self.last_len, self.commands.len().saturating_add(self.again.len())) {
+            // Facts first, but never so that commands starve: one transaction, then one batch.
+            let worked = self.apply_waiting().await;
+            if !worked && self.config.gathers(self.last_len, self.commands.len().saturating_add(self.again.len())) {
                 tokio::time::sleep(self.config.gather).await;
             }
             let batch = self.take_batch();
@@ -152,7 +155,7 @@ where
                 }
                 Some(ended) = self.alone.join_next() => self.attach(ended.ok()),
                 slice = self.slices.recv(), if !stopping => match slice {
-                    Some(slice) => self.apply(slice).await,
+                    Some(slice) => self.next_slice = Some(slice),
                     None => return,
                 },
                 item = self.commands.recv(), if !stopping => match item {
@@ -234,10 +237,31 @@ where
         self.start_alone();
     }
 
-    async fn apply(&mut self, item: SliceItem) {
-        let result = self.facts.apply(&item.slice, (self.clock)()).await;
-        // The consumer may be gone; the effect is committed all the same, with its position.
-        let _gone = item.reply.send(result);
+    /// Applies the slices that wait, of both logs and all partitions, in one transaction of bounded
+    /// size. Answers whether there were any.
+    async fn apply_waiting(&mut self) -> bool {
+        let (mut slices, mut replies, mut events) = (Vec::new(), Vec::new(), 0);
+        let mut logs = BTreeSet::new();
+        while let Some(item) = self.next_slice.take().or_else(|| self.slices.try_recv().ok()) {
+            let full = !slices.is_empty() && item.slice.events.len() + events > FACTS_LEN_MAX;
+            if full || !logs.insert(item.slice.log()) {
+                self.next_slice = Some(item);
+                break;
+            }
+            events += item.slice.events.len();
+            slices.push(item.slice);
+            replies.push(item.reply);
+        }
+        if slices.is_empty() {
+            return false;
+        }
+        metrics::counter!("fact_transactions_total").increment(1);
+        let results = self.facts.apply_together(&slices, (self.clock)()).await;
+        for (reply, result) in replies.into_iter().zip(results) {
+            // The consumer may be gone; the effect is committed all the same, with its position.
+            let _gone = reply.send(result);
+        }
+        true
     }
 
     async fn on_tick(&mut self) {

@@ -261,6 +261,9 @@ pub struct Deferred {
     pub detail: String,
 }
 
+/// One partition of a producer's log.
+pub type LogPartition = (Producer, Partition);
+
 /// A place in a producer's log: sequence number and event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LogPosition {
@@ -281,14 +284,12 @@ pub enum LockMode {
 
 /// An open transaction. Dropping it rolls back.
 pub trait Transaction: Send {
-    /// Claims a position in a producer's log; false when another copy holds or moved it. Must be the
-    /// first call of a transaction that applies events.
+    /// Claims positions in producers' logs; answers those that no other copy holds or has moved. Must
+    /// be the first call of a transaction that applies events.
     fn claim(
         &mut self,
-        producer: Producer,
-        partition: Partition,
-        at: LogPosition,
-    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+        at: &BTreeMap<LogPartition, LogPosition>,
+    ) -> impl Future<Output = Result<BTreeSet<LogPartition>, StoreError>> + Send;
     /// Locks accounts whose version is the one that was read; the others have lost.
     fn winners(
         &mut self,
@@ -348,13 +349,10 @@ pub trait Transaction: Send {
         &mut self,
         events: &[(Producer, Partition, i64)],
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
-    /// Moves a claimed position.
+    /// Moves claimed positions, each from the first to the second place.
     fn advance(
         &mut self,
-        producer: Producer,
-        partition: Partition,
-        from: LogPosition,
-        to: LogPosition,
+        moves: &BTreeMap<LogPartition, (LogPosition, LogPosition)>,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
     /// Ends it without effect and waits until its locks are gone. Dropping it ends it too, but some
     /// time later, and the next transaction would find its rows still locked.

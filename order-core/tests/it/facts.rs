@@ -1,11 +1,12 @@
 //! What the gateway's and the brokers' events do to an account, in any order and more than once.
 
-use crate::world::{Flow, World, acknowledged, broker_event, fill, in_doubt, limit, place, sent};
+use crate::world::{Flow, World, acknowledged, broker_event, charges, fill, in_doubt, limit, place, sent};
 use contracts::event::{BrokerFact, GatewayEvent, Producer};
-use contracts::{ExecutionId, Partition, Side};
+use contracts::{AccountId, ExecutionId, OrderId, Partition, Side};
+use order_core::adapters::db::PgStore;
 use order_core::application::audit::Audit;
 use order_core::application::command::{CommandError, Commands};
-use order_core::application::facts::SliceResult;
+use order_core::application::facts::{FactApplier, SliceResult};
 use order_core::application::parked::Parked;
 use order_core::application::query::Queries;
 use order_core::application::store::{LockMode, Store, Transaction};
@@ -14,7 +15,9 @@ use order_core::domain::status::Status;
 use platform::testing::eventually;
 use rust_decimal::Decimal;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
+use time::OffsetDateTime;
 
 #[tokio::test]
 async fn a_fill_before_the_acknowledgement_counts_and_a_late_doubt_changes_nothing() {
@@ -305,6 +308,77 @@ async fn waiting_events_are_taken_in_the_order_of_their_log_by_one_copy_at_a_tim
     holder.rollback().await;
     let settled =
         eventually(Duration::from_secs(10), || async { world.count("select count(*) from deferred").await == 0 });
+    assert!(settled.await);
+    world.audit().await;
+}
+
+/// An applier beside the workers, and accounts of different partitions with an order each.
+async fn spread(world: &World, len: usize) -> (FactApplier<PgStore>, Vec<(AccountId, OrderId)>) {
+    let mut orders = Vec::new();
+    let mut partitions = BTreeSet::new();
+    while orders.len() < len {
+        let account = world.account("1000").await;
+        if partitions.insert(Partition::of_account(account)) {
+            let order = place(&world.shards, account, "c-1", limit(Side::Buy, "10", "100")).await.unwrap().order;
+            orders.push((account, order.id));
+        }
+    }
+    (FactApplier { store: Arc::new(world.store.clone()), charges: charges() }, orders)
+}
+
+#[tokio::test]
+async fn slices_that_wait_take_effect_in_one_transaction_and_a_moved_one_stops_none() {
+    let world = World::new().await;
+    let (applier, orders) = spread(&world, 3).await;
+    let mut slices = Vec::new();
+    for (n, (account, order)) in orders.iter().enumerate() {
+        let (partition, name) = (Partition::of_account(*account), format!("b-{n}"));
+        let filled = broker_event(Some(*order), &name, "10", fill(&format!("e{n}"), "10", "100"));
+        slices.push(world.log.slice(Producer::BrokerGateway, partition, &[acknowledged(*order, &name)]));
+        slices.push(world.log.slice(Producer::FillReceiver, partition, &[filled]));
+    }
+    let now = OffsetDateTime::now_utc();
+    // Another copy was here first.
+    assert!(matches!(applier.apply(&slices[1], now).await.unwrap(), SliceResult::Applied(_)));
+    let results = applier.apply_together(&slices, now).await;
+    for (n, result) in results.into_iter().map(Result::unwrap).enumerate() {
+        assert_eq!(result == SliceResult::Moved, n == 1, "slice {n}: {result:?}");
+    }
+    assert_eq!(world.count("select count(distinct xmin::text) from applied where seq > 0").await, 2);
+    for (account, order) in orders {
+        assert_eq!(world.order(account, order).await.status(), Status::Filled);
+    }
+    assert_eq!(world.count("select count(*) from executions").await, 3);
+    world.audit().await;
+}
+
+#[tokio::test]
+async fn one_event_that_spoils_slices_of_several_partitions_is_parked_alone() {
+    let world = World::new().await;
+    let (applier, orders) = spread(&world, 3).await;
+    let statement = "alter table executions add constraint no_thirteen check (price <> 13)";
+    sqlx::query(statement).execute(&world.database.pool).await.unwrap();
+    let mut slices = Vec::new();
+    for (n, (account, order)) in orders.iter().enumerate() {
+        let price = if n == 1 { "13" } else { "100" };
+        let filled = broker_event(Some(*order), &format!("b-{n}"), "10", fill(&format!("e{n}"), "10", price));
+        slices.push(world.log.slice(Producer::FillReceiver, Partition::of_account(*account), &[filled]));
+    }
+    for result in applier.apply_together(&slices, OffsetDateTime::now_utc()).await {
+        assert!(matches!(result, Ok(SliceResult::Applied(_))), "{result:?}");
+    }
+    let parked = world.store.parked(10).await.unwrap();
+    assert_eq!((parked.len(), parked[0].account_id), (1, Some(orders[1].0.as_uuid())));
+    for n in [0, 2] {
+        assert_eq!(world.order(orders[n].0, orders[n].1).await.status(), Status::Filled);
+    }
+    let statement = "alter table executions drop constraint no_thirteen";
+    sqlx::query(statement).execute(&world.database.pool).await.unwrap();
+    let partition = Partition::of_account(orders[1].0);
+    assert!(world.store.retry(&parked[0].producer, partition, parked[0].seq).await.unwrap());
+    let settled = eventually(Duration::from_secs(10), || async {
+        world.order(orders[1].0, orders[1].1).await.status() == Status::Filled
+    });
     assert!(settled.await);
     world.audit().await;
 }

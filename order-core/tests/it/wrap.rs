@@ -15,7 +15,7 @@ pub(crate) type BrokerKey = (contracts::BrokerId, contracts::BrokerOrderId);
 macro_rules! forward_common {
     () => {
         crate::wrap::forward! {
-            claim(producer: contracts::event::Producer, partition: contracts::Partition, at: order_core::application::store::LogPosition) -> bool;
+            claim(at: &std::collections::BTreeMap<order_core::application::store::LogPartition, order_core::application::store::LogPosition>) -> std::collections::BTreeSet<order_core::application::store::LogPartition>;
             lock(accounts: &std::collections::BTreeSet<contracts::AccountId>, mode: order_core::application::store::LockMode) -> std::collections::BTreeSet<contracts::AccountId>;
             owners(orders: &std::collections::BTreeSet<contracts::OrderId>) -> std::collections::BTreeMap<contracts::OrderId, (contracts::AccountId, contracts::Symbol)>;
             with_deferred(accounts: &std::collections::BTreeSet<contracts::AccountId>) -> std::collections::BTreeSet<contracts::AccountId>;
@@ -26,7 +26,7 @@ macro_rules! forward_common {
             defer(events: &[order_core::application::store::Deferred], now: time::OffsetDateTime) -> ();
             take_deferred(partitions: &[contracts::Partition], limit: i64) -> Vec<contracts::event::Envelope>;
             clear_deferred(events: &[(contracts::event::Producer, contracts::Partition, i64)]) -> ();
-            advance(producer: contracts::event::Producer, partition: contracts::Partition, from: order_core::application::store::LogPosition, to: order_core::application::store::LogPosition) -> ();
+            advance(moves: &std::collections::BTreeMap<order_core::application::store::LogPartition, (order_core::application::store::LogPosition, order_core::application::store::LogPosition)>) -> ();
         }
     };
 }

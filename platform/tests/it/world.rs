@@ -6,7 +6,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use contracts::event::{Envelope, Producer};
 use contracts::{EventId, Partition};
-use platform::applied::{self, Claim};
+use platform::applied;
 use platform::bus::{BusConfig, Publisher};
 use platform::config::{RedisConfig, Secret};
 use platform::consumer::{
@@ -167,8 +167,9 @@ impl Sink for RecordingSink {
         }
         assert!(!take_one(&self.panics), "a defect");
         let mut tx = self.pool.begin().await.map_err(SinkError::new)?;
-        let claim = applied::claim(&mut tx, slice.producer, slice.partition, slice.after).await;
-        if claim.map_err(SinkError::new)? != Claim::Won {
+        let log = (slice.producer, slice.partition);
+        let won = applied::claim(&mut tx, &BTreeMap::from([(log, slice.after)])).await;
+        if won.map_err(SinkError::new)?.is_empty() {
             return Ok(SliceOutcome::Moved);
         }
         for event in &slice.events {
@@ -181,7 +182,7 @@ impl Sink for RecordingSink {
                 .map_err(SinkError::new)?;
         }
         let end = slice.end();
-        let moved = applied::advance(&mut tx, slice.producer, slice.partition, slice.after, end).await;
+        let moved = applied::advance(&mut tx, &BTreeMap::from([(log, (slice.after, end))])).await;
         moved.map_err(SinkError::new)?;
         tx.commit().await.map_err(SinkError::new)?;
         Ok(SliceOutcome::Applied(end))

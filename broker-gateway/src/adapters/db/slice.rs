@@ -9,12 +9,12 @@ use crate::application::ports::StoreError;
 use crate::application::request::{Loaded, NewRequest};
 use contracts::event::{BrokerEvent, Envelope, Producer};
 use contracts::{BrokerId, OrderId};
-use platform::applied::{self, Claim};
+use platform::applied::{self, LogPartition};
 use platform::consumer::Slice;
 use platform::eventlog::Position;
 use rust_decimal::Decimal;
 use sqlx::{Postgres, Transaction};
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -41,17 +41,13 @@ fn failed(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreE
     StoreError::failed(OPERATION, source)
 }
 
-/// A slice's transaction, or why there is none.
-pub enum SliceStart<'a> {
-    /// The position is ours to move.
-    Won(SliceTransaction<'a>),
-    /// Another copy holds it, or has moved it.
-    Moved,
-}
+/// Where each slice of a transaction begins and ends.
+pub(super) type Moves = BTreeMap<LogPartition, (Position, Position)>;
 
-/// An open transaction that holds the applied position of a slice.
+/// An open transaction that holds the applied positions of its slices.
 pub struct SliceTransaction<'a> {
     store: &'a PgStore,
+    moves: Moves,
     tx: Transaction<'static, Postgres>,
 }
 
@@ -67,25 +63,29 @@ pub struct DeferredEvent {
 }
 
 impl PgStore {
-    /// Begins a slice's transaction.
+    /// Begins the transaction of slices, of each partition of a log at most one. Those whose position
+    /// another copy holds or has moved are not in it; none when nothing is left.
     ///
     /// # Errors
     /// [`StoreError::Failed`].
-    pub async fn begin_slice(&self, slice: &Slice) -> Result<SliceStart<'_>, StoreError> {
+    pub async fn begin_slices(&self, slices: &[Slice]) -> Result<Option<SliceTransaction<'_>>, StoreError> {
+        let log = |slice: &Slice| (slice.producer, slice.partition);
         let mut tx = self.begin(OPERATION).await?;
-        match applied::claim(&mut tx, slice.producer, slice.partition, slice.after).await.map_err(failed)? {
-            Claim::Won => Ok(SliceStart::Won(SliceTransaction { store: self, tx })),
-            Claim::Held | Claim::Moved(_) => {
-                tx.rollback().await.map_err(failed)?;
-                Ok(SliceStart::Moved)
-            }
+        let expected = slices.iter().map(|slice| (log(slice), slice.after)).collect();
+        let won = applied::claim(&mut tx, &expected).await.map_err(failed)?;
+        if won.is_empty() {
+            tx.rollback().await.map_err(failed)?;
+            return Ok(None);
         }
+        let ours = slices.iter().filter(|slice| won.contains(&log(slice)));
+        let moves = ours.map(|slice| (log(slice), (slice.after, slice.end()))).collect();
+        Ok(Some(SliceTransaction { store: self, moves, tx }))
     }
 }
 
 impl<'a> SliceTransaction<'a> {
     pub(super) const fn over(store: &'a PgStore, tx: Transaction<'static, Postgres>) -> Self {
-        Self { store, tx }
+        Self { store, moves: Moves::new(), tx }
     }
 
     pub(super) fn into_parts(self) -> (&'a PgStore, Transaction<'static, Postgres>) {
@@ -94,6 +94,12 @@ impl<'a> SliceTransaction<'a> {
 }
 
 impl SliceTransaction<'_> {
+    /// Where each slice of this transaction ends.
+    #[must_use]
+    pub fn ends(&self) -> BTreeMap<LogPartition, Position> {
+        self.moves.iter().map(|(log, (_, to))| (*log, *to)).collect()
+    }
+
     /// Those of the orders that have an earlier event in the deferred table.
     ///
     /// # Errors
@@ -369,19 +375,13 @@ impl SliceTransaction<'_> {
         Ok(())
     }
 
-    /// Writes changes, moves the position, appends the events and commits.
+    /// Writes changes, moves the positions, appends the events and commits.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn finish(
-        mut self,
-        slice: &Slice,
-        to: Position,
-        now: OffsetDateTime,
-        changes: &[Change],
-    ) -> Result<(), StoreError> {
+    pub async fn finish(mut self, now: OffsetDateTime, changes: &[Change]) -> Result<(), StoreError> {
         self.store.write(&mut self.tx, now, changes, OPERATION).await?;
-        applied::advance(&mut self.tx, slice.producer, slice.partition, slice.after, to).await.map_err(failed)?;
+        applied::advance(&mut self.tx, &self.moves).await.map_err(failed)?;
         self.store.commit(self.tx, now, changes, OPERATION).await
     }
 }

@@ -3,11 +3,11 @@
 use super::{corrupt, failed, read, write};
 use crate::application::hub::Hub;
 use crate::application::store::{
-    Deferred, LockMode, LogPosition, Plan, Snapshot, Store, StoreError, Transaction, Wants,
+    Deferred, LockMode, LogPartition, LogPosition, Plan, Snapshot, Store, StoreError, Transaction, Wants,
 };
 use contracts::event::{Envelope, OrdersEvent, Producer};
 use contracts::{AccountId, BrokerId, BrokerOrderId, EventId, OrderId, Partition, Symbol};
-use platform::applied::{self, Claim};
+use platform::applied;
 use platform::bus::Publisher;
 use platform::clock::IdSource;
 use platform::eventlog::{self, NewEvent, Position};
@@ -95,10 +95,10 @@ fn uuids(accounts: &BTreeSet<AccountId>) -> Vec<Uuid> {
 }
 
 impl Transaction for PgTransaction {
-    async fn claim(&mut self, producer: Producer, partition: Partition, at: LogPosition) -> Result<bool, StoreError> {
-        let claim = applied::claim(&mut self.tx, producer, partition, position(at)).await;
-        let claim = claim.map_err(|e| StoreError::Failed { what: "claim a position", source: Box::new(e) })?;
-        Ok(claim == Claim::Won)
+    async fn claim(&mut self, at: &BTreeMap<LogPartition, LogPosition>) -> Result<BTreeSet<LogPartition>, StoreError> {
+        let expected = at.iter().map(|(log, at)| (*log, position(*at))).collect();
+        let won = applied::claim(&mut self.tx, &expected).await;
+        won.map_err(|e| StoreError::Failed { what: "claim positions", source: Box::new(e) })
     }
 
     #[cfg(oor_without_version_check)]
@@ -361,16 +361,10 @@ impl Transaction for PgTransaction {
         Ok(())
     }
 
-    async fn advance(
-        &mut self,
-        producer: Producer,
-        partition: Partition,
-        from: LogPosition,
-        to: LogPosition,
-    ) -> Result<(), StoreError> {
-        applied::advance(&mut self.tx, producer, partition, position(from), position(to))
-            .await
-            .map_err(|e| StoreError::Failed { what: "advance a position", source: Box::new(e) })
+    async fn advance(&mut self, moves: &BTreeMap<LogPartition, (LogPosition, LogPosition)>) -> Result<(), StoreError> {
+        let moves = moves.iter().map(|(log, (from, to))| (*log, (position(*from), position(*to)))).collect();
+        let moved = applied::advance(&mut self.tx, &moves).await;
+        moved.map_err(|e| StoreError::Failed { what: "advance positions", source: Box::new(e) })
     }
 
     async fn rollback(self) {
