@@ -9,7 +9,7 @@ async fn a_planted_violation_shows_in_health_and_as_a_metric() {
     let mut settings = world.settings();
     settings.watch.invariant_interval_ms = 10;
     let receiver = world.receiver_with(settings).await;
-    let events: Vec<Event> = (0..5).map(|n| Event::fill(n, &format!("e-{n}"), position(500, n as u128))).collect();
+    let events: Vec<Event> = (0..5).map(|n| Event::fill(n, &format!("e-{n}"), position(500, n))).collect();
     world.broker.publish_all(&events);
     world.logged(5).await;
     let report = async || receiver.get("/ops/v1/health").await.1;
