@@ -163,7 +163,7 @@ impl Service {
             .merge(feed::router(pool, Producer::BrokerGateway, tokens.peer.clone()))
             .merge(reference_router(instruments, tokens.peer.clone()))
             .merge(peer_router(Arc::clone(&port.store), tokens.peer.clone()))
-            .merge(deferred_router(deferred_store, tokens.ops.clone()))
+            .merge(deferred_router(deferred_store, tokens.operators()))
             .merge(ops_router(port, tokens.operators()));
         let router = closing(router, asked.clone());
         let ops_end = CancellationToken::new();

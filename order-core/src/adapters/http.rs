@@ -85,6 +85,7 @@ pub fn router(state: ApiState, streams: Option<StreamState>, limits: BodyLimits)
         .route("/v2/calendar", served(get(market::calendar)))
         .merge(events)
         .fallback_service(nothing_here.with_state(state.clone()))
+        .layer(middleware::from_fn_with_state(state.clone(), admit::still_valid))
         .layer(middleware::from_fn_with_state(limits, body::read_body))
         .layer(middleware::from_fn_with_state(gate, admit::admit))
         .with_state(state.clone());

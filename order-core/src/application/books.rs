@@ -294,8 +294,8 @@ impl Books {
     ///
     /// # Errors
     /// [`CommandError::ReferenceConflict`] when the reference was used for another amount;
-    /// [`CommandError::Refused`] when there is less than that, or an event of the account waits for a
-    /// person, since what is available is not known then.
+    /// [`CommandError::Refused`] when there is less than that, the account owes something, or an event of
+    /// it waits for a person, since what is available is not known then.
     pub fn withdraw(&mut self, Withdrawal(command): &Withdrawal) -> Result<(), CommandError> {
         let amount = command.money.amount();
         let mut account = self.account_in(command)?;
@@ -305,6 +305,10 @@ impl Books {
         }
         if self.snapshot.parked.contains(&account.id) {
             return Err(Refusal::Restricted("one of its broker events waits for a person".to_owned()).into());
+        }
+        // Cash of an account that owes shares is what they are bought back with.
+        if let Some(debt) = account.debt() {
+            return Err(Refusal::Restricted(debt).into());
         }
         let available = account.cash.available;
         if amount > available {

@@ -146,6 +146,8 @@ where
             if stopping && self.detached.is_empty() {
                 return;
             }
+            // Nobody waits: the next command is a lone one again.
+            self.last_len = 0;
             tokio::select! {
                 biased;
                 () = &mut stop, if !stopping => {

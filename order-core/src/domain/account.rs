@@ -184,6 +184,12 @@ impl Account {
         if self.status == AccountStatus::Closed {
             return Some("it is closed".to_owned());
         }
+        self.debt()
+    }
+
+    /// What the account owes, in cash or shares, if anything. Until that is repaid its cash stays.
+    #[must_use]
+    pub fn debt(&self) -> Option<String> {
         if self.cash.shortfall > Decimal::ZERO {
             return Some(format!("it owes {} {}", self.cash.shortfall.normalize(), self.currency));
         }

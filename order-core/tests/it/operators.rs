@@ -69,6 +69,20 @@ async fn a_withdrawal_counts_once_by_its_reference_and_never_takes_what_is_held(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_account_that_owes_shares_withdraws_nothing() {
+    let world = World::new().await;
+    let account = world.account("1000").await;
+    sqlx::query("insert into positions (account_id, symbol, shares_shortfall) values ($1, 'AAPL', 10)")
+        .bind(account.as_uuid())
+        .execute(&world.database.pool)
+        .await
+        .unwrap();
+    let refused = world.shards.withdraw(withdrawal(account, "1", "w-1")).await;
+    assert!(matches!(refused, Err(CommandError::Refused(Refusal::Restricted(_)))), "{refused:?}");
+    assert_eq!(world.cash(account).await.available, Decimal::from(1000));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn withdrawals_and_orders_of_two_copies_never_spend_one_balance_twice() {
     let world = World::new().await;
     let account = world.account("1000").await;

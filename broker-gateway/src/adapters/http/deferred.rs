@@ -10,8 +10,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use contracts::Partition;
 use contracts::event::Producer;
-use platform::config::Secret;
-use platform::http::require_bearer;
+use platform::operators::{Operators, require_operator};
 use serde::Deserialize;
 use serde_json::json;
 use std::sync::Arc;
@@ -23,13 +22,13 @@ const LISTED_MAX: i64 = 200;
 const BODY_LEN_MAX: usize = 4 * 1024;
 
 /// The routes, behind the operators' token.
-pub fn router(store: Arc<PgStore>, token: Secret) -> Router {
+pub fn router(store: Arc<PgStore>, operators: Operators) -> Router {
     let routes = Router::new()
         .route("/ops/v1/deferred", get(list))
         .route("/ops/v1/deferred/redrive", post(redrive))
         .layer(DefaultBodyLimit::max(BODY_LEN_MAX))
         .with_state(store);
-    require_bearer(routes, token)
+    require_operator(routes, operators)
 }
 
 async fn list(State(store): State<Arc<PgStore>>) -> Response {

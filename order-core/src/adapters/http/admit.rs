@@ -2,7 +2,7 @@
 //! stranger makes the process keep nothing.
 
 use super::ApiState;
-use super::auth::Credentials;
+use super::auth::{Caller, Credentials};
 use super::body::{BodyLimits, discard};
 use super::failure::ApiFailure;
 use super::limits::write_headers;
@@ -12,6 +12,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use platform::http::Peer;
 use platform::rate::Verdict;
+use std::sync::Arc;
 
 /// What admitting needs.
 #[derive(Clone)]
@@ -48,7 +49,27 @@ pub(super) async fn admit(State(gate): State<Gate>, mut request: Request, next: 
         return refuse(ApiFailure::RateLimited, verdict, request, gate.limits).await;
     }
     request.extensions_mut().insert(caller);
+    request.extensions_mut().insert(Arc::new(given));
     with_headers(next.run(request).await, verdict)
+}
+
+/// Looks at the key again once the body is here, which may have taken seconds: a key that was revoked
+/// meanwhile places nothing.
+pub(super) async fn still_valid(State(state): State<ApiState>, request: Request, next: Next) -> Response {
+    if request.method().is_safe() {
+        return next.run(request).await;
+    }
+    let given = request.extensions().get::<Arc<Credentials>>().cloned();
+    let caller = request.extensions().get::<Caller>().copied();
+    let again = match given {
+        Some(given) => state.authenticator.authenticate(&given).await,
+        None => Err(ApiFailure::Unauthorized),
+    };
+    match again {
+        Ok(again) if Some(again) == caller => next.run(request).await,
+        Ok(_) => ApiFailure::Unauthorized.into_response(),
+        Err(failure) => failure.into_response(),
+    }
 }
 
 /// Answers without the route, and ends the connection if the body was not at hand.

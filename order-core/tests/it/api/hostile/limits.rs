@@ -127,3 +127,24 @@ async fn a_client_that_asks_before_it_sends_is_refused_before_it_sends() {
     let answers = exchange(world.copy.api_addr, stranger).await;
     assert_eq!(answers.iter().map(|answer| answer.status).collect::<Vec<_>>(), [401]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_revoked_while_its_order_is_being_sent_places_nothing() {
+    let world = ApiWorld::new().await;
+    let customer = world.customer("1000").await;
+    let body = crate::api::buy("late", "1", "1").to_string();
+    let (most, last) = body.split_at(body.len() - 1);
+    let lines = format!("content-type: application/json\r\ncontent-length: {}\r\n", body.len());
+    let mut wire = Wire::to(world.copy.api_addr).await;
+    wire.send(request(&customer, "POST /v2/orders HTTP/1.1", &lines, most)).await;
+    assert_eq!(customer.get("/v2/account").await.status, 200);
+    sqlx::query("update api_keys set revoked_at = now() where key_id = $1")
+        .bind(&customer.key_id)
+        .execute(&world.database.pool)
+        .await
+        .unwrap();
+    assert!(eventually(LONG, || async { customer.get("/v2/account").await.status == 401 }).await);
+    wire.send(last).await;
+    assert_eq!(wire.answer().await.unwrap().status, 401);
+    assert_eq!(world.count("select count(*) from orders").await, 0);
+}
