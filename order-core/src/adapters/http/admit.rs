@@ -12,13 +12,19 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use platform::http::Peer;
 use platform::rate::Verdict;
-use std::sync::Arc;
 
 /// What admitting needs.
 #[derive(Clone)]
 pub(super) struct Gate {
     pub(super) state: ApiState,
     pub(super) limits: BodyLimits,
+}
+
+/// With which key a request was let in. Never the secret: it was compared, and is needed no more.
+#[derive(Clone)]
+struct Admitted {
+    key_id: String,
+    caller: Caller,
 }
 
 /// Lets a request pass with its [`super::auth::Caller`], or answers 401 or 429.
@@ -49,7 +55,7 @@ pub(super) async fn admit(State(gate): State<Gate>, mut request: Request, next: 
         return refuse(ApiFailure::RateLimited, verdict, request, gate.limits).await;
     }
     request.extensions_mut().insert(caller);
-    request.extensions_mut().insert(Arc::new(given));
+    request.extensions_mut().insert(Admitted { key_id: given.key_id, caller });
     with_headers(next.run(request).await, verdict)
 }
 
@@ -59,15 +65,13 @@ pub(super) async fn still_valid(State(state): State<ApiState>, request: Request,
     if request.method().is_safe() {
         return next.run(request).await;
     }
-    let given = request.extensions().get::<Arc<Credentials>>().cloned();
-    let caller = request.extensions().get::<Caller>().copied();
-    let again = match given {
-        Some(given) => state.authenticator.authenticate(&given).await,
+    let admitted = request.extensions().get::<Admitted>().cloned();
+    let looked = match admitted {
+        Some(Admitted { key_id, caller }) => state.authenticator.look_again(&key_id, caller).await,
         None => Err(ApiFailure::Unauthorized),
     };
-    match again {
-        Ok(again) if Some(again) == caller => next.run(request).await,
-        Ok(_) => ApiFailure::Unauthorized.into_response(),
+    match looked {
+        Ok(()) => next.run(request).await,
         Err(failure) => failure.into_response(),
     }
 }

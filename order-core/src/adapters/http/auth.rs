@@ -104,11 +104,26 @@ impl Authenticator {
         // An unknown key is compared all the same, so that it takes as long as a wrong secret.
         let expected = key.as_ref().map_or([0; 32], |key| key.secret_sha256);
         let matches = bool::from(hash_secret(&given.secret).ct_eq(&expected));
-        // By the clock, not by the look: a remembered key ends at its moment, too.
-        match key.filter(|key| key.expires_at.is_none_or(|end| self.clock.now() < end)) {
+        match key.filter(|key| self.is_current(key)) {
             Some(key) if matches => Ok(Caller { account_id: key.account_id }),
             _ => Err(ApiFailure::Unauthorized),
         }
+    }
+
+    /// Looks again at the key of a caller whose secret was compared before.
+    ///
+    /// # Errors
+    /// [`ApiFailure::Unauthorized`], or [`ApiFailure::Query`] when keys cannot be looked up.
+    pub async fn look_again(&self, key_id: &str, caller: Caller) -> Result<(), ApiFailure> {
+        match self.key(key_id).await?.filter(|key| self.is_current(key)) {
+            Some(key) if key.account_id == caller.account_id => Ok(()),
+            _ => Err(ApiFailure::Unauthorized),
+        }
+    }
+
+    /// By the clock, not by the look: a remembered key ends at its moment, too.
+    fn is_current(&self, key: &ApiKey) -> bool {
+        key.expires_at.is_none_or(|end| self.clock.now() < end)
     }
 
     /// Whether there was such a key when it was last looked up. Asks nobody.
