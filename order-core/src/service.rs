@@ -280,7 +280,7 @@ impl Parts {
         let (operators, peer_token) = (self.settings.tokens.operators(), self.settings.tokens.peer.clone());
         let router = base(draining(Arc::new(health), asked))
             .merge(feed::router(self.pool.clone(), Producer::OrderCore, peer_token))
-            .merge(ops::parked::router(Arc::new(self.store.clone()), operators.clone()))
+            .merge(ops::parked::router(Arc::new(self.store.clone()), Arc::clone(&self.clock), operators.clone()))
             .merge(ops::explain::router(explain, operators.clone()))
             .merge(ops::router(state, operators, self.settings.body_limits()));
         Ok(router)

@@ -64,8 +64,13 @@ impl<S: Store> Store for Bounded<S> {
         within(self.limit, "load", self.inner.load(wants)).await
     }
 
-    async fn reserved(&self, partitions: &[Partition], limit: i64) -> Result<Vec<(OrderId, AccountId)>, StoreError> {
-        within(self.limit, "read reserved orders", self.inner.reserved(partitions, limit)).await
+    async fn reserved(
+        &self,
+        partitions: &[Partition],
+        after: Option<OrderId>,
+        limit: i64,
+    ) -> Result<Vec<(OrderId, AccountId)>, StoreError> {
+        within(self.limit, "read reserved orders", self.inner.reserved(partitions, after, limit)).await
     }
 }
 
@@ -130,7 +135,7 @@ bounded_queries! {
     updates(account: AccountId, after: i64, limit: i64) -> Vec<StoredUpdate>;
     update_before(account: AccountId, at: OffsetDateTime) -> i64;
     update_time(account: AccountId, seq: i64) -> Option<OffsetDateTime>;
-    valid_keys(key_ids: &[String], now: OffsetDateTime) -> BTreeSet<String>;
+    valid_keys(key_ids: &[String]) -> BTreeSet<String>;
 }
 
 bounded_queries! {

@@ -5,12 +5,10 @@
 use super::store::Plan;
 use super::updates::UpdateReads;
 use contracts::AccountId;
-use platform::clock::Clock;
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use time::OffsetDateTime;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -155,13 +153,7 @@ impl Hub {
 
     /// Looks at the database for what other copies of this process have committed and for keys that
     /// have ended, one statement each for all streams, until `end`.
-    pub async fn run(
-        self: Arc<Self>,
-        reads: Arc<dyn UpdateReads>,
-        clock: Arc<dyn Clock>,
-        interval: Duration,
-        end: CancellationToken,
-    ) {
+    pub async fn run(self: Arc<Self>, reads: Arc<dyn UpdateReads>, interval: Duration, end: CancellationToken) {
         let mut ticks = tokio::time::interval(interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -169,11 +161,11 @@ impl Hub {
                 () = end.cancelled() => return,
                 _ = ticks.tick() => {}
             }
-            self.look(&*reads, clock.now()).await;
+            self.look(&*reads).await;
         }
     }
 
-    async fn look(&self, reads: &dyn UpdateReads, now: OffsetDateTime) {
+    async fn look(&self, reads: &dyn UpdateReads) {
         let (accounts, keys) = {
             let registry = self.registry();
             let accounts: Vec<AccountId> = registry.accounts.keys().copied().collect();
@@ -191,7 +183,7 @@ impl Hub {
             }
             Err(error) => warn(&error),
         }
-        match reads.valid_keys(&keys, now).await {
+        match reads.valid_keys(&keys).await {
             Ok(valid) => {
                 let registry = self.registry();
                 for key_id in keys.iter().filter(|key_id| !valid.contains(*key_id)) {

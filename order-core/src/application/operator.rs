@@ -4,7 +4,7 @@ use super::query::{AccountView, ApiKey, QueryError};
 use async_trait::async_trait;
 use contracts::{AccountId, Currency, Symbol};
 use serde::Serialize;
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
 /// Who acts.
@@ -100,8 +100,8 @@ pub struct KeyRecord {
 pub struct KeyRotation {
     /// The key that ends.
     pub old: String,
-    /// When it ends.
-    pub ends_at: OffsetDateTime,
+    /// How long it goes on; zero ends it at once.
+    pub overlap: Duration,
     /// The one in its place.
     pub new: ApiKey,
 }
@@ -152,13 +152,14 @@ pub trait Operations: Send + Sync + 'static {
     async fn issue_key(&self, key: &ApiKey, action: &Action, now: OffsetDateTime) -> Result<(), QueryError>;
     /// An account's keys by key id, after one, at most `limit`.
     async fn keys(&self, account: AccountId, after: Option<&str>, limit: i64) -> Result<Vec<KeyRecord>, QueryError>;
-    /// Puts a key in another's place; false when that one is not valid any more.
+    /// Puts a key in another's place, and answers when that one ends, by the database's clock; nothing
+    /// when it is not valid any more.
     async fn rotate_key(
         &self,
         rotation: &KeyRotation,
         action: &Action,
         now: OffsetDateTime,
-    ) -> Result<bool, QueryError>;
+    ) -> Result<Option<OffsetDateTime>, QueryError>;
     /// Ends a key now; false when there is none of that id in the account. A repeat does nothing.
     async fn revoke_key(
         &self,

@@ -1,6 +1,7 @@
 //! Events that could not be understood or applied. Each parks its account, which then takes only
 //! cancels, until a person has looked and tries it again.
 
+use super::operator::Actor;
 use super::query::QueryError;
 use async_trait::async_trait;
 use contracts::Partition;
@@ -21,6 +22,8 @@ pub struct ParkedEvent {
     pub account_id: Option<Uuid>,
     /// The order that it is about, where known.
     pub order_id: Option<Uuid>,
+    /// Whether an operator has asked for another try.
+    pub retried: bool,
     /// Why it is parked.
     pub detail: String,
     /// The event as it came.
@@ -32,12 +35,23 @@ pub struct ParkedEvent {
     pub behind: i64,
 }
 
+/// Where a parked event stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParkedPlace {
+    /// Whose log.
+    pub producer: String,
+    /// Which partition.
+    pub partition: Partition,
+    /// Its place in it.
+    pub seq: i64,
+}
+
 /// The operators' view of parked events.
 #[async_trait]
 pub trait Parked: Send + Sync + 'static {
     /// Parked events, oldest first, at most `limit`.
     async fn parked(&self, limit: i64) -> Result<Vec<ParkedEvent>, QueryError>;
-    /// Lets the workers try one again; false when there is none at that place. What still cannot
-    /// take effect is parked again.
-    async fn retry(&self, producer: &str, partition: Partition, seq: i64) -> Result<bool, QueryError>;
+    /// Lets the workers try one again, on record; false when none is parked at that place. The account
+    /// stays parked until it has taken effect, and what still cannot take effect is parked again.
+    async fn retry(&self, place: &ParkedPlace, actor: &Actor, now: OffsetDateTime) -> Result<bool, QueryError>;
 }

@@ -102,8 +102,8 @@ pub struct ApiKey {
     pub account_id: AccountId,
     /// SHA-256 of the secret half.
     pub secret_sha256: [u8; 32],
-    /// When it ends by itself.
-    pub expires_at: Option<OffsetDateTime>,
+    /// Whether it ends by itself. The database says when: clocks of copies differ.
+    pub ends: bool,
 }
 
 /// How many open orders are in each status, for health and metrics.
@@ -124,7 +124,7 @@ pub trait Queries: Send + Sync + 'static {
     async fn account(&self, account: AccountId) -> Result<Option<AccountView>, QueryError>;
     /// An account's holdings that are not zero, by symbol.
     async fn positions(&self, account: AccountId) -> Result<Vec<PositionView>, QueryError>;
-    /// The key of an id, unless it is revoked.
+    /// The key of an id, unless it is revoked or has ended.
     async fn api_key(&self, key_id: &str) -> Result<Option<ApiKey>, QueryError>;
     /// The mark of the last change of any key, another one after each.
     async fn last_key_change(&self) -> Result<Uuid, QueryError>;

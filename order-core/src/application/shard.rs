@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-/// Most reserved orders that one tick releases: the lane's rate is the gateway's matter, this only
+/// Most reserved orders that one tick looks at: the lane's rate is the gateway's matter, this only
 /// bounds a transaction.
 const RELEASE_LEN_MAX: i64 = 200;
 
@@ -69,6 +69,9 @@ pub struct ShardWorker<S, L, R, C> {
     slices: mpsc::Receiver<SliceItem>,
     /// A slice that is out of the queue already.
     next_slice: Option<SliceItem>,
+    /// Where the walk over reserved orders stands: those that cannot be released yet, such as for want
+    /// of a price, must not stand in the way of younger ones.
+    reserved_after: Option<OrderId>,
     again: Vec<Item>,
     /// Commands of the last batch.
     last_len: usize,
@@ -106,6 +109,7 @@ where
             commands,
             slices,
             next_slice: None,
+            reserved_after: None,
             again: Vec::new(),
             last_len: 0,
             detached: BTreeSet::new(),
@@ -287,10 +291,12 @@ where
     }
 
     async fn release_reserved(&mut self, partitions: &[Partition]) {
-        let orders = match self.runner.store.reserved(partitions, RELEASE_LEN_MAX).await {
+        let orders = match self.runner.store.reserved(partitions, self.reserved_after, RELEASE_LEN_MAX).await {
             Ok(orders) => orders,
             Err(error) => return warn("read reserved orders", &error),
         };
+        let full = i64::try_from(orders.len()).is_ok_and(|len| len >= RELEASE_LEN_MAX);
+        self.reserved_after = orders.last().filter(|_| full).map(|(order, _)| *order);
         let waiting: BTreeSet<OrderId> = self
             .again
             .iter()

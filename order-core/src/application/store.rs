@@ -369,11 +369,12 @@ pub trait Store: Send + Sync + 'static {
     fn begin(&self) -> impl Future<Output = Result<Self::Tx, StoreError>> + Send;
     /// Reads outside any transaction.
     fn load(&self, wants: &Wants) -> impl Future<Output = Result<Snapshot, StoreError>> + Send;
-    /// Reserved orders of some partitions, oldest first, without those of parked
+    /// Reserved orders of some partitions by their ids, those after one, without those of parked
     /// accounts and without what is halted.
     fn reserved(
         &self,
         partitions: &[Partition],
+        after: Option<OrderId>,
         limit: i64,
     ) -> impl Future<Output = Result<Vec<(OrderId, AccountId)>, StoreError>> + Send;
 }

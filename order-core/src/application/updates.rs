@@ -84,8 +84,8 @@ pub trait UpdateReads: Send + Sync + 'static {
     async fn update_before(&self, account: AccountId, at: OffsetDateTime) -> Result<i64, QueryError>;
     /// The time of an account's update.
     async fn update_time(&self, account: AccountId, seq: i64) -> Result<Option<OffsetDateTime>, QueryError>;
-    /// Which of these keys may still be used at a time: neither revoked nor expired.
-    async fn valid_keys(&self, key_ids: &[String], now: OffsetDateTime) -> Result<BTreeSet<String>, QueryError>;
+    /// Which of these keys may still be used, by the database's clock: neither revoked nor expired.
+    async fn valid_keys(&self, key_ids: &[String]) -> Result<BTreeSet<String>, QueryError>;
 }
 
 /// Why a stream does not start where it was asked to.

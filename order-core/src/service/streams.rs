@@ -23,12 +23,7 @@ impl Parts {
         let store = Arc::new(Bounded::new(self.store.clone(), self.settings.database_wait_max()));
         let reads: Arc<dyn UpdateReads> = store.clone();
         let open = TaskTracker::new();
-        tasks.spawn(Arc::clone(&self.hub).run(
-            Arc::clone(&reads),
-            Arc::clone(&self.clock),
-            settings.poll_interval(),
-            end.clone(),
-        ));
+        tasks.spawn(Arc::clone(&self.hub).run(Arc::clone(&reads), settings.poll_interval(), end.clone()));
         tasks.spawn(say_goodbye(open.clone(), end.clone()));
         let authenticator = Arc::new(Authenticator::new(store, Arc::clone(&self.clock)));
         tasks.spawn(Arc::clone(&authenticator).watch(end.clone()));

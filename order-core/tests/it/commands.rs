@@ -247,9 +247,10 @@ impl<S: Store> Store for Flaky<S> {
     async fn reserved(
         &self,
         partitions: &[contracts::Partition],
+        after: Option<OrderId>,
         limit: i64,
     ) -> Result<Vec<(OrderId, AccountId)>, StoreError> {
-        self.inner.reserved(partitions, limit).await
+        self.inner.reserved(partitions, after, limit).await
     }
 }
 

@@ -1,13 +1,13 @@
 //! What the gateway's and the brokers' events do to an account, in any order and more than once.
 
-use crate::world::{Flow, World, acknowledged, broker_event, charges, fill, in_doubt, limit, place, sent};
+use crate::world::{Flow, World, acknowledged, broker_event, charges, fill, in_doubt, limit, operator, place, sent};
 use contracts::event::{BrokerFact, GatewayEvent, Producer};
 use contracts::{AccountId, ExecutionId, OrderId, Partition, Side};
 use order_core::adapters::db::PgStore;
 use order_core::application::audit::Audit;
 use order_core::application::command::{CommandError, Commands};
 use order_core::application::facts::{FactApplier, SliceResult};
-use order_core::application::parked::Parked;
+use order_core::application::parked::{Parked, ParkedEvent, ParkedPlace};
 use order_core::application::query::Queries;
 use order_core::application::store::{LockMode, Store, Transaction};
 use order_core::domain::refusal::Refusal;
@@ -213,6 +213,12 @@ async fn fills_and_orders_of_one_account_at_once_neither_deadlock_nor_lose_anyth
     world.audit().await;
 }
 
+async fn retry(world: &World, parked: &ParkedEvent) -> bool {
+    let partition = Partition::new(parked.partition).unwrap();
+    let place = ParkedPlace { producer: parked.producer.clone(), partition, seq: parked.seq };
+    world.store.retry(&place, &operator(), OffsetDateTime::now_utc()).await.unwrap()
+}
+
 #[tokio::test]
 async fn a_fill_that_the_database_refuses_parks_its_account_and_counts_once_after_a_retry() {
     let world = World::new().await;
@@ -232,13 +238,23 @@ async fn a_fill_that_the_database_refuses_parks_its_account_and_counts_once_afte
     let refused = place(&world.shards, account, "c-2", limit(Side::Buy, "1", "10")).await;
     assert!(matches!(refused, Err(CommandError::Refused(Refusal::Restricted(_)))), "{refused:?}");
     run("alter table executions drop constraint no_thirteen").await;
-    let partition = Partition::of_account(account);
-    assert!(world.store.retry(&parked[0].producer, partition, parked[0].seq).await.unwrap());
+    // Nobody can try it while another copy holds the position; the account stays held that long.
+    let mut elsewhere = world.database.pool.begin().await.unwrap();
+    sqlx::query("select 1 from applied for update").execute(&mut *elsewhere).await.unwrap();
+    assert!(retry(&world, &parked[0]).await && !retry(&world, &parked[0]).await);
+    let refused = place(&world.shards, account, "c-3", limit(Side::Buy, "1", "10")).await;
+    assert!(matches!(refused, Err(CommandError::Refused(Refusal::Restricted(_)))), "{refused:?}");
+    let still = world.store.parked(10).await.unwrap();
+    assert_eq!((still.len(), still[0].retried, still[0].behind), (1, true, 1));
+    elsewhere.rollback().await.unwrap();
     let settled = eventually(Duration::from_secs(10), || async {
         world.order(account, order.id).await.status() == Status::Filled
     });
     assert!(settled.await);
     assert_eq!(world.count("select count(*) from deferred").await, 0);
+    place(&world.shards, account, "c-4", limit(Side::Buy, "1", "10")).await.unwrap();
+    let recorded = "select count(*) from operator_actions where action = 'event.retried' and operator = 'kim'";
+    assert_eq!(world.count(recorded).await, 1);
     world.audit().await;
 }
 
@@ -374,8 +390,7 @@ async fn one_event_that_spoils_slices_of_several_partitions_is_parked_alone() {
     }
     let statement = "alter table executions drop constraint no_thirteen";
     sqlx::query(statement).execute(&world.database.pool).await.unwrap();
-    let partition = Partition::of_account(orders[1].0);
-    assert!(world.store.retry(&parked[0].producer, partition, parked[0].seq).await.unwrap());
+    assert!(retry(&world, &parked[0]).await);
     let settled = eventually(Duration::from_secs(10), || async {
         world.order(orders[1].0, orders[1].1).await.status() == Status::Filled
     });

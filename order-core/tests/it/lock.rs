@@ -78,8 +78,13 @@ impl<S: Store> Store for Gated<S> {
     async fn load(&self, wants: &Wants) -> Result<Snapshot, StoreError> {
         self.inner.load(wants).await
     }
-    async fn reserved(&self, partitions: &[Partition], limit: i64) -> Result<Vec<(OrderId, AccountId)>, StoreError> {
-        self.inner.reserved(partitions, limit).await
+    async fn reserved(
+        &self,
+        partitions: &[Partition],
+        after: Option<OrderId>,
+        limit: i64,
+    ) -> Result<Vec<(OrderId, AccountId)>, StoreError> {
+        self.inner.reserved(partitions, after, limit).await
     }
 }
 

@@ -3,14 +3,17 @@
 use crate::world::{Flow, World, limit, movement, operator, place, system_clock};
 use contracts::calendar::MarketHours;
 use contracts::{AccountId, Currency, Money, Side, Symbol};
+use order_core::adapters::db::PgStore;
 use order_core::application::command::{CommandError, Commands, HaltAccount, Withdrawal};
 use order_core::application::operator::{
     AccountMade, AccountRequest, Action, ActionFilter, HaltOutcome, KeyRotation, Operations,
 };
 use order_core::application::query::{ApiKey, Queries};
 use order_core::application::store::Store;
+use order_core::application::updates::UpdateReads;
 use order_core::domain::refusal::{Halt, Refusal};
 use order_core::domain::status::Status;
+use platform::clock::SystemIds;
 use platform::testing::eventually;
 use rust_decimal::Decimal;
 use std::sync::Arc;
@@ -197,6 +200,35 @@ async fn halts_of_a_symbol_and_of_the_market_hold_in_every_copy_at_once() {
 }
 
 #[tokio::test]
+async fn reserved_orders_without_a_price_do_not_stand_in_the_way_of_younger_ones() {
+    let open = Arc::new(AtomicBool::new(false));
+    let opened = Arc::clone(&open);
+    let clock = Arc::new(move || {
+        let (sunday, monday) = (datetime!(2026-11-22 12:00 UTC), datetime!(2026-11-23 15:00 UTC));
+        if opened.load(Ordering::SeqCst) { monday } else { sunday }
+    });
+    let world = World::at(MarketHours::Real, clock).await;
+    let account = world.account("1000").await;
+    let order = place(&world.shards, account, "c-1", limit(Side::Buy, "1", "100")).await.unwrap().order;
+    // More than one look takes, all older, and for none of them there is a price to hold by.
+    sqlx::query(
+        "insert into orders
+         select (jsonb_populate_record(o, jsonb_build_object('client_order_id', 'm-' || n, 'symbol', 'GOOG',
+             'id', '00000000-0000-7000-8000-' || lpad(n::text, 12, '0'), 'order_type', 'market',
+             'limit_price', null))).*
+         from orders o, generate_series(1, 450) n where o.id = $1",
+    )
+    .bind(order.id.as_uuid())
+    .execute(&world.database.pool)
+    .await
+    .unwrap();
+    open.store(true, Ordering::SeqCst);
+    let released = || async { world.order(account, order.id).await.status() == Status::PendingSend };
+    assert!(eventually(Duration::from_secs(20), released).await);
+    assert_eq!(world.count("select count(*) from orders where status = 'reserved' and symbol = 'GOOG'").await, 450);
+}
+
+#[tokio::test]
 async fn a_reserved_order_stays_reserved_while_a_halt_lasts_and_is_released_after_it() {
     for case in ["account", "symbol", "market"] {
         let open = Arc::new(AtomicBool::new(false));
@@ -225,7 +257,7 @@ async fn a_reserved_order_stays_reserved_while_a_halt_lasts_and_is_released_afte
             assert!(eventually(Duration::from_secs(20), gone).await);
         }
         let partitions: Vec<_> = contracts::Partition::all().collect();
-        assert_eq!(world.store.reserved(&partitions, 10).await.unwrap(), [], "{case}");
+        assert_eq!(world.store.reserved(&partitions, None, 10).await.unwrap(), [], "{case}");
         assert_eq!(world.order(account, order.id).await.status(), Status::Reserved, "{case}");
         if case == "account" {
             world.shards.halt(halt(account, None)).await.unwrap();
@@ -273,7 +305,7 @@ async fn accounts_are_listed_page_by_page_without_a_gap() {
 }
 
 fn key(account_id: AccountId, name: &str) -> ApiKey {
-    ApiKey { key_id: name.to_owned(), account_id, secret_sha256: [7; 32], expires_at: None }
+    ApiKey { key_id: name.to_owned(), account_id, secret_sha256: [7; 32], ends: false }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -283,25 +315,77 @@ async fn of_two_rotations_of_one_key_at_its_end_one_wins_and_an_end_never_moves_
     let now = (system_clock())();
     let store = &world.store;
     store.issue_key(&key(account, "K0"), &action("key.issued", "K0"), now).await.unwrap();
-    let rotation = |old: &str, new: &str, ends_at| KeyRotation { old: old.to_owned(), ends_at, new: key(account, new) };
-    let soon = now + time::Duration::seconds(60);
+    let rotation = |old: &str, new: &str, seconds| KeyRotation {
+        old: old.to_owned(),
+        overlap: time::Duration::seconds(seconds),
+        new: key(account, new),
+    };
     let done = action("key.rotated", "K");
-    assert!(store.rotate_key(&rotation("K0", "K1", soon), &done, now).await.unwrap());
-    assert!(store.rotate_key(&rotation("K0", "K2", soon + time::Duration::HOUR), &done, now).await.unwrap());
-    assert_eq!(
-        store.api_key("K0").await.unwrap().unwrap().expires_at.map(|at| at.unix_timestamp()),
-        Some(soon.unix_timestamp())
-    );
-    let (a, b) = (rotation("K1", "K3", now), rotation("K1", "K4", now));
+    let soon = store.rotate_key(&rotation("K0", "K1", 60), &done, now).await.unwrap().unwrap();
+    assert_eq!(store.rotate_key(&rotation("K0", "K2", 3600), &done, now).await.unwrap(), Some(soon));
+    assert!(store.api_key("K0").await.unwrap().unwrap().ends);
+    let (a, b) = (rotation("K1", "K3", 0), rotation("K1", "K4", 0));
     let (a, b) = tokio::join!(store.rotate_key(&a, &done, now), store.rotate_key(&b, &done, now));
-    assert_eq!([a.unwrap(), b.unwrap()].into_iter().filter(|won| *won).count(), 1);
+    assert_eq!([a.unwrap(), b.unwrap()].into_iter().flatten().count(), 1);
     let other = world.account("1").await;
     assert!(!store.revoke_key(other, "K2", &done, now).await.unwrap(), "another account's key");
     assert!(store.revoke_key(account, "K2", &done, now).await.unwrap());
     assert!(store.revoke_key(account, "K2", &done, now).await.unwrap(), "a repeat is no failure");
     assert!(store.api_key("K2").await.unwrap().is_none());
-    assert!(!store.rotate_key(&rotation("K2", "K5", soon), &done, now).await.unwrap(), "it has ended");
+    assert_eq!(store.rotate_key(&rotation("K2", "K5", 60), &done, now).await.unwrap(), None, "it has ended");
     assert_eq!(store.keys(account, None, 100).await.unwrap().len(), 4);
+}
+
+#[tokio::test]
+async fn a_rotated_key_ends_by_the_clock_of_the_database_whatever_the_copies_clocks_say() {
+    let world = World::new().await;
+    let account = world.account("1").await;
+    let (store, now, done) = (&world.store, (system_clock())(), action("key.rotated", "K"));
+    for (name, clock) in [("F", now + time::Duration::DAY), ("S", now - time::Duration::DAY)] {
+        let [old, kept, last] = ["0", "1", "2"].map(|n| format!("{name}{n}"));
+        store.issue_key(&key(account, &old), &done, clock).await.unwrap();
+        let rotation = |from: &str, to: &str, seconds| KeyRotation {
+            old: from.to_owned(),
+            overlap: time::Duration::seconds(seconds),
+            new: key(account, to),
+        };
+        let ends_at = store.rotate_key(&rotation(&old, &kept, 3600), &done, clock).await.unwrap().unwrap();
+        let left = ends_at - now;
+        assert!(left > time::Duration::minutes(59) && left < time::Duration::minutes(70), "{left}");
+        assert!(store.rotate_key(&rotation(&kept, &last, 0), &done, clock).await.unwrap().is_some());
+        assert!(store.api_key(&old).await.unwrap().is_some() && store.api_key(&kept).await.unwrap().is_none());
+        let valid = store.valid_keys(&[old.clone(), kept, last.clone()]).await.unwrap();
+        assert_eq!(valid, [old, last].into());
+    }
+    let unmarked = "select count(*) from api_keys where key_id in ('F1', 'S1') and revoked_at is null";
+    assert_eq!(world.count(unmarked).await, 0, "a key that ends at once is revoked");
+}
+
+/// The role was given its rights to all tables before there was one for the mark of key changes.
+#[tokio::test]
+async fn a_role_without_rights_to_the_mark_still_changes_keys_and_sees_changes() {
+    let world = World::new().await;
+    let account = world.account("1").await;
+    for sql in [
+        "do $$ begin create role oor_test_run; exception when duplicate_object or unique_violation then null; end $$",
+        "grant usage on schema public to oor_test_run",
+        "grant select, insert, update, delete on all tables in schema public to oor_test_run",
+        "grant usage on all sequences in schema public to oor_test_run",
+        "revoke all on api_key_changes from oor_test_run",
+    ] {
+        sqlx::query(sql).execute(&world.database.pool).await.unwrap();
+    }
+    let as_role = sqlx::postgres::PgPoolOptions::new().after_connect(|conn, _| {
+        Box::pin(async move { sqlx::query("set role oor_test_run").execute(conn).await.map(drop) })
+    });
+    let pool = as_role.connect(&world.database.url).await.unwrap();
+    assert!(sqlx::query("select last from api_key_changes").execute(&pool).await.is_err(), "it has the right");
+    let store = PgStore::new(pool, None, Arc::new(SystemIds));
+    let (now, done) = ((system_clock())(), action("key", "K"));
+    store.issue_key(&key(account, "K0"), &done, now).await.unwrap();
+    let before = store.last_key_change().await.unwrap();
+    assert!(store.revoke_key(account, "K0", &done, now).await.unwrap());
+    assert_ne!(store.last_key_change().await.unwrap(), before);
 }
 
 /// Copies remember keys for as long as the mark of the last change is the same.
@@ -316,11 +400,9 @@ async fn every_change_of_a_key_marks_itself_when_it_is_committed_and_not_before(
     store.issue_key(&key(account, "K0"), &done, now).await.unwrap();
     assert_eq!(store.last_key_change().await.unwrap(), start, "nobody remembers a new key");
     let mut marks = vec![start];
-    let ends_at = now + time::Duration::seconds(60);
-    store
-        .rotate_key(&KeyRotation { old: "K0".to_owned(), ends_at, new: key(account, "K1") }, &done, now)
-        .await
-        .unwrap();
+    let overlap = time::Duration::seconds(60);
+    let rotation = KeyRotation { old: "K0".to_owned(), overlap, new: key(account, "K1") };
+    assert!(store.rotate_key(&rotation, &done, now).await.unwrap().is_some());
     marks.push(store.last_key_change().await.unwrap());
     assert!(store.revoke_key(account, "K1", &done, now).await.unwrap());
     marks.push(store.last_key_change().await.unwrap());

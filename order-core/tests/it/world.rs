@@ -48,7 +48,7 @@ impl Locks for NoLocks {
     async fn release(&self, _held: Vec<()>) {}
 }
 
-/// One share at 100 dollars.
+/// One share at 100 dollars, and one without a price.
 pub(crate) struct OneShare;
 
 impl Reference for OneShare {
@@ -56,7 +56,7 @@ impl Reference for OneShare {
         true
     }
     fn asset(&self, symbol: &Symbol) -> Option<Asset> {
-        (symbol.as_str() == "AAPL").then(|| Asset {
+        matches!(symbol.as_str(), "AAPL" | "GOOG").then(|| Asset {
             id: Uuid::from_u128(7),
             symbol: symbol.clone(),
             name: "Apple".to_owned(),
@@ -65,8 +65,9 @@ impl Reference for OneShare {
             fractionable: true,
         })
     }
-    fn price(&self, _symbol: &Symbol) -> Option<ReferencePrice> {
-        Some(ReferencePrice { price: Price::parse("100").unwrap(), at: OffsetDateTime::now_utc() })
+    fn price(&self, symbol: &Symbol) -> Option<ReferencePrice> {
+        (symbol.as_str() == "AAPL")
+            .then(|| ReferencePrice { price: Price::parse("100").unwrap(), at: OffsetDateTime::now_utc() })
     }
 }
 

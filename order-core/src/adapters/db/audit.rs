@@ -272,7 +272,7 @@ async fn parked(conn: &mut PgConnection) -> Result<Vec<Line>, QueryError> {
         Line,
         r#"
         select null::uuid as account_id, format('%s/%s/%s of account %s: %s', producer, partition, seq, account_id, detail) as "detail!"
-        from deferred where reason = 'poison' limit 100
+        from deferred where reason in ('poison', 'retry') limit 100
         "#
     )
     .fetch_all(conn)

@@ -131,27 +131,28 @@ impl Operations for PgStore {
         rotation: &KeyRotation,
         action: &Action,
         now: OffsetDateTime,
-    ) -> Result<bool, QueryError> {
+    ) -> Result<Option<OffsetDateTime>, QueryError> {
         let mut tx = self.pool.begin().await.map_err(failed("rotate an api key"))?;
         // An end that is set already may come earlier, never later.
-        let ended = sqlx::query!(
-            "update api_keys set expires_at = least(expires_at, $3)
-             where key_id = $1 and account_id = $2 and revoked_at is null and (expires_at is null or expires_at > $4)",
+        let ends_at = sqlx::query_scalar!(
+            r#"update api_keys set
+                 expires_at = least(expires_at, clock_timestamp() + $3::bigint * interval '1 second'),
+                 revoked_at = case when $3 <= 0 then clock_timestamp() end
+             where key_id = $1 and account_id = $2 and revoked_at is null
+               and (expires_at is null or expires_at > clock_timestamp())
+             returning expires_at as "expires_at!""#,
             rotation.old,
             rotation.new.account_id.as_uuid(),
-            rotation.ends_at,
-            now,
+            rotation.overlap.whole_seconds(),
         )
-        .execute(&mut *tx)
+        .fetch_optional(&mut *tx)
         .await
         .map_err(failed("rotate an api key"))?;
-        if ended.rows_affected() != 1 {
-            return Ok(false);
-        }
+        let Some(ends_at) = ends_at else { return Ok(None) };
         insert_key(&mut tx, &rotation.new, now).await?;
         record(&mut tx, action, now).await?;
         tx.commit().await.map_err(failed("rotate an api key"))?;
-        Ok(true)
+        Ok(Some(ends_at))
     }
 
     async fn revoke_key(

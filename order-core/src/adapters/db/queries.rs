@@ -104,7 +104,8 @@ impl Queries for PgStore {
 
     async fn api_key(&self, key_id: &str) -> Result<Option<ApiKey>, QueryError> {
         let row = sqlx::query!(
-            "select key_id, account_id, secret_sha256, expires_at from api_keys where key_id = $1 and revoked_at is null",
+            r#"select key_id, account_id, secret_sha256, expires_at is not null as "ends!" from api_keys
+             where key_id = $1 and revoked_at is null and (expires_at is null or expires_at > clock_timestamp())"#,
             key_id
         )
         .fetch_optional(&self.pool)
@@ -115,14 +116,14 @@ impl Queries for PgStore {
                 key_id: row.key_id,
                 account_id: AccountId::new(row.account_id),
                 secret_sha256: row.secret_sha256.try_into().map_err(|_| corrupt("api key", "hash length"))?,
-                expires_at: row.expires_at,
+                ends: row.ends,
             })
         })
         .transpose()
     }
 
     async fn last_key_change(&self) -> Result<Uuid, QueryError> {
-        sqlx::query_scalar!("select last from api_key_changes")
+        sqlx::query_scalar!(r#"select last_key_change() as "last!""#)
             .fetch_one(&self.pool)
             .await
             .map_err(failed("read the last change of api keys"))

@@ -48,7 +48,7 @@ async fn accounts(conn: &mut PgConnection, wants: &Wants, snapshot: &mut Snapsho
         r#"
         select a.id, a.version, a.status, a.halt_reason, a.currency, a.cash_available, a.cash_held, a.cash_shortfall,
                a.update_seq, a.update_at,
-               exists (select 1 from deferred d where d.account_id = a.id and d.reason = 'poison') as "parked!",
+               exists (select 1 from deferred d where d.account_id = a.id and d.reason in ('poison', 'retry')) as "parked!",
                array(select h.symbol from halts h
                      where h.symbol = '' or h.symbol = any($2)
                         or h.symbol in (select o.symbol from orders o where o.id = any($3))) as "halts!",

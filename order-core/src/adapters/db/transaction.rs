@@ -55,17 +55,23 @@ impl Store for PgStore {
         read::load(&mut conn, wants).await
     }
 
-    async fn reserved(&self, partitions: &[Partition], limit: i64) -> Result<Vec<(OrderId, AccountId)>, StoreError> {
+    async fn reserved(
+        &self,
+        partitions: &[Partition],
+        after: Option<OrderId>,
+        limit: i64,
+    ) -> Result<Vec<(OrderId, AccountId)>, StoreError> {
         let partitions: Vec<i16> = partitions.iter().map(|p| p.number()).collect();
         let rows = sqlx::query!(
             "select o.id, o.account_id from orders o
-             where o.partition = any($1) and o.status = 'reserved'
-               and not exists (select 1 from deferred d where d.account_id = o.account_id and d.reason = 'poison')
+             where o.partition = any($1) and o.status = 'reserved' and o.id > $3
+               and not exists (select 1 from deferred d where d.account_id = o.account_id and d.reason in ('poison', 'retry'))
                and not exists (select 1 from halts h where h.symbol in ('', o.symbol))
                and not exists (select 1 from accounts a where a.id = o.account_id and a.halt_reason is not null)
              order by o.id limit $2",
             &partitions,
             limit,
+            after.map_or(Uuid::nil(), OrderId::as_uuid),
         )
         .fetch_all(&self.pool)
         .await
@@ -311,7 +317,7 @@ impl Transaction for PgTransaction {
         let held = sqlx::query!(
             "select a.producer, a.partition from applied a
              where a.partition = any($1) and exists (select 1 from deferred d where d.producer = a.producer
-                 and d.partition = a.partition and d.reason in ('busy', 'behind'))
+                 and d.partition = a.partition and d.reason in ('busy', 'behind', 'retry'))
              order by a.producer, a.partition
              for update of a skip locked",
             &partitions,
@@ -329,7 +335,7 @@ impl Transaction for PgTransaction {
             "select d.envelope from deferred d
              join unnest($1::text[], $2::smallint[]) h (producer, partition)
                  on h.producer = d.producer and h.partition = d.partition
-             where d.reason in ('busy', 'behind') and not exists
+             where d.reason in ('busy', 'behind', 'retry') and not exists
                  (select 1 from deferred p where p.account_id = d.account_id and p.reason = 'poison')
              order by d.producer, d.partition, d.seq
              limit $3

@@ -175,12 +175,11 @@ impl UpdateReads for PgStore {
         .map_err(failed("find an update"))
     }
 
-    async fn valid_keys(&self, key_ids: &[String], now: OffsetDateTime) -> Result<BTreeSet<String>, QueryError> {
+    async fn valid_keys(&self, key_ids: &[String]) -> Result<BTreeSet<String>, QueryError> {
         let rows = sqlx::query_scalar!(
             "select key_id from api_keys
-             where key_id = any($1) and revoked_at is null and (expires_at is null or expires_at > $2)",
+             where key_id = any($1) and revoked_at is null and (expires_at is null or expires_at > clock_timestamp())",
             key_ids,
-            now,
         )
         .fetch_all(&self.pool)
         .await

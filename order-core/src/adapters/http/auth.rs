@@ -9,6 +9,7 @@ use contracts::AccountId;
 use platform::clock::Clock;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use subtle::ConstantTimeEq;
 use time::{Duration, OffsetDateTime};
@@ -61,11 +62,13 @@ struct Memory {
 
 impl Memory {
     /// One that was looked up a moment ago; or for any time one that is there, as long as it is known
-    /// that no key has changed since. A clock that was set back makes an entry stale, not eternal.
+    /// that no key has changed since. One that will end by itself changes without a mark, so it is looked
+    /// up again. A clock that was set back makes an entry stale, not eternal.
     fn is_fresh(&self, remembered: &Remembered, now: OffsetDateTime) -> bool {
         let is_recent = |at: OffsetDateTime| (now - at).abs() < CACHE_AGE_MAX;
         let is_unchanged = |last: LastChange| is_recent(last.at) && remembered.change == Some(last.mark);
-        is_recent(remembered.at) || (remembered.key.is_some() && self.last_change.is_some_and(is_unchanged))
+        let lasts = remembered.key.as_ref().is_some_and(|key| !key.ends);
+        is_recent(remembered.at) || (lasts && self.last_change.is_some_and(is_unchanged))
     }
 
     fn remember(&mut self, key_id: &str, remembered: Remembered, now: OffsetDateTime) {
@@ -86,13 +89,15 @@ pub struct Authenticator {
     queries: Arc<dyn Queries>,
     clock: Arc<dyn Clock>,
     memory: Mutex<Memory>,
+    /// Whether it was said that changes cannot be seen.
+    said: AtomicBool,
 }
 
 impl Authenticator {
     /// An authenticator that looks keys up through `queries`.
     #[must_use]
     pub fn new(queries: Arc<dyn Queries>, clock: Arc<dyn Clock>) -> Self {
-        Self { queries, clock, memory: Mutex::default() }
+        Self { queries, clock, memory: Mutex::default(), said: AtomicBool::new(false) }
     }
 
     /// The caller with this key and secret.
@@ -104,7 +109,7 @@ impl Authenticator {
         // An unknown key is compared all the same, so that it takes as long as a wrong secret.
         let expected = key.as_ref().map_or([0; 32], |key| key.secret_sha256);
         let matches = bool::from(hash_secret(&given.secret).ct_eq(&expected));
-        match key.filter(|key| self.is_current(key)) {
+        match key {
             Some(key) if matches => Ok(Caller { account_id: key.account_id }),
             _ => Err(ApiFailure::Unauthorized),
         }
@@ -115,15 +120,10 @@ impl Authenticator {
     /// # Errors
     /// [`ApiFailure::Unauthorized`], or [`ApiFailure::Query`] when keys cannot be looked up.
     pub async fn look_again(&self, key_id: &str, caller: Caller) -> Result<(), ApiFailure> {
-        match self.key(key_id).await?.filter(|key| self.is_current(key)) {
+        match self.key(key_id).await? {
             Some(key) if key.account_id == caller.account_id => Ok(()),
             _ => Err(ApiFailure::Unauthorized),
         }
-    }
-
-    /// By the clock, not by the look: a remembered key ends at its moment, too.
-    fn is_current(&self, key: &ApiKey) -> bool {
-        key.expires_at.is_none_or(|end| self.clock.now() < end)
     }
 
     /// Whether there was such a key when it was last looked up. Asks nobody.
@@ -149,8 +149,18 @@ impl Authenticator {
     async fn look_for_change(&self) {
         let at = self.clock.now();
         match self.queries.last_key_change().await {
-            Ok(mark) => self.memory().last_change = Some(LastChange { mark, at }),
-            Err(error) => tracing::debug!(error = &error as &dyn std::error::Error, "keys are looked up one by one"),
+            Ok(mark) => {
+                self.memory().last_change = Some(LastChange { mark, at });
+                self.said.store(false, Ordering::Relaxed);
+            }
+            Err(error) => {
+                // Said once an outage, not ten times a second; the counter tells the rest.
+                if !self.said.swap(true, Ordering::Relaxed) {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(error, "changes of keys cannot be seen; each key is looked up every half a second");
+                }
+                metrics::counter!("key_watch_failures_total").increment(1);
+            }
         }
     }
 
@@ -296,13 +306,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_remembered_key_ends_at_its_moment() {
+    async fn a_key_that_will_end_is_looked_up_again_though_no_key_was_changed() {
         let world = World::new();
-        world.fake.keys.lock().unwrap().get_mut(KEY).unwrap().expires_at = Some(NOW + Duration::milliseconds(50));
+        world.fake.keys.lock().unwrap().get_mut(KEY).unwrap().ends = true;
         let authenticator = Authenticator::new(world.fake.clone(), world.clock.clone());
+        authenticator.look_for_change().await;
         assert!(asked(&world, &authenticator, KEY, 0).await);
-        assert!(asked(&world, &authenticator, KEY, 49).await);
-        assert!(!asked(&world, &authenticator, KEY, 50).await);
+        // Its time is over by the database's clock, whatever ours says.
+        world.fake.keys.lock().unwrap().remove(KEY);
+        *world.clock.0.lock().unwrap() = NOW + Duration::milliseconds(500);
+        authenticator.look_for_change().await;
+        assert!(!asked(&world, &authenticator, KEY, 500).await);
     }
 
     fn lookups(world: &World) -> usize {

@@ -78,12 +78,8 @@ pub(crate) fn asset(symbol: &str) -> Asset {
 impl World {
     pub(crate) fn new() -> Self {
         let account = AccountId::new(Uuid::from_u128(1));
-        let key = ApiKey {
-            key_id: KEY.to_owned(),
-            account_id: account,
-            secret_sha256: hash_secret(SECRET),
-            expires_at: None,
-        };
+        let key =
+            ApiKey { key_id: KEY.to_owned(), account_id: account, secret_sha256: hash_secret(SECRET), ends: false };
         let fake = Fake {
             account,
             keys: Mutex::new(BTreeMap::from([(KEY.to_owned(), key)])),

@@ -71,11 +71,9 @@ pub(super) async fn rotate(
     let (new, secret_key) = mint(&state, account_id);
     let now = state.clock.now();
     let action = action(&operator, &fields, "key.rotated", &new, format!("from {key_id}, overlap {overlap_s} s"))?;
-    let ends_at = now + Duration::seconds(overlap_s);
-    let rotation = KeyRotation { old: key_id.clone(), ends_at, new };
-    if !state.operations.rotate_key(&rotation, &action, now).await? {
-        return Err(no_key(key_id));
-    }
+    let rotation = KeyRotation { old: key_id.clone(), overlap: Duration::seconds(overlap_s), new };
+    let ends_at = state.operations.rotate_key(&rotation, &action, now).await?;
+    let ends_at = ends_at.ok_or_else(|| no_key(key_id.clone()))?;
     let body = json!({
         "account_id": account_id,
         "key_id": rotation.new.key_id,
@@ -114,7 +112,7 @@ pub(super) async fn revoke(
 fn mint(state: &OpsState, account_id: AccountId) -> (ApiKey, String) {
     let secret_key = URL_SAFE_NO_PAD.encode(state.secrets.secret());
     let key_id = format!("PK{:X}", state.secrets.id().simple());
-    (ApiKey { key_id, account_id, secret_sha256: hash_secret(&secret_key), expires_at: None }, secret_key)
+    (ApiKey { key_id, account_id, secret_sha256: hash_secret(&secret_key), ends: false }, secret_key)
 }
 
 fn action(

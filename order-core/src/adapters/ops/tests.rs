@@ -50,8 +50,13 @@ impl Operations for Fake {
         Ok(Vec::new())
     }
 
-    async fn rotate_key(&self, _: &KeyRotation, _: &Action, _: OffsetDateTime) -> Result<bool, QueryError> {
-        Ok(false)
+    async fn rotate_key(
+        &self,
+        _: &KeyRotation,
+        _: &Action,
+        _: OffsetDateTime,
+    ) -> Result<Option<OffsetDateTime>, QueryError> {
+        Ok(None)
     }
 
     async fn revoke_key(&self, _: AccountId, _: &str, _: &Action, _: OffsetDateTime) -> Result<bool, QueryError> {

@@ -62,21 +62,21 @@ pub(super) async fn trades(
     let shown = Credentials::read(&headers).ok_or(ApiFailure::Unauthorized)?;
     let (start, until) = range(&params)?;
     let place = state.hub.place().ok_or(ApiFailure::TooManyStreams)?;
-    // Before the start is read: what is committed from here on wakes the stream.
-    let member = state.hub.join(caller.account_id, &shown.key_id);
     let seq = match state.pages.start(caller.account_id, start).await {
         Ok(seq) => seq,
         Err(error @ StartError::UnknownId) => return Err(FieldError::new("since_id", error).into()),
         Err(StartError::Query(error)) => return Err(error.into()),
     };
+    // Only now: a newer stream of the key ends an older one, and a request that fails must not.
+    let member = state.hub.join(caller.account_id, &shown.key_id);
     let follower = Follower::new(state.pages.clone(), caller.account_id, member.head.clone(), seq);
     let reader = Reader {
         state,
         follower,
         member,
         until,
-        // The first look is at the table, not at what this process happens to know.
-        fresh: start != Start::Now,
+        // The first look is at the table: the head tells nothing of what was committed before it was heard.
+        fresh: true,
         live: start == Start::Now,
         greeted: false,
         finished: false,

@@ -12,6 +12,17 @@ async fn refused(customer: &Customer, query: &str) -> (u16, String) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_is_refused_ends_no_stream_of_its_key() {
+    let world = ApiWorld::with(|settings| settings.stream.connections_per_key_max = 1).await;
+    let customer = world.customer("1000").await;
+    let mut live = Events::open(&customer, "").await;
+    let unknown = refused(&customer, "?since_id=01JZ0000000000000000000001").await;
+    assert_eq!(unknown.0, 422);
+    place(&customer, "seen").await;
+    assert_eq!(words(&live.take(1).await), ["pending_new"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_step_of_an_order_is_told_once_and_in_order() {
     let world = ApiWorld::new().await;
     let customer = world.customer("1000").await;
