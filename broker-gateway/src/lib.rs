@@ -10,4 +10,5 @@ pub mod adapters;
 pub mod application;
 pub mod config;
 pub mod domain;
+pub mod metrics;
 pub mod service;

@@ -23,13 +23,13 @@ async fn main() -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Migrate => {
-            let _metrics = telemetry::init(NAME)?;
+            let _metrics = telemetry::init(NAME, &broker_gateway::metrics::ALL)?;
             migrate(&loaded.settings).await.context("migrate")?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Run => {
             tls::install_crypto_provider();
-            let metrics = telemetry::init(NAME)?;
+            let metrics = telemetry::init(NAME, &broker_gateway::metrics::ALL)?;
             trace::start(NAME, &loaded.settings.telemetry).context("traces")?;
             let end = shutdown::on_signal().context("signal handlers")?;
             let base = |health| http::ops_router(metrics, health);

@@ -220,28 +220,25 @@ async fn close_when_asked(State(asked): State<CancellationToken>, request: Reque
     response
 }
 
-#[derive(Clone)]
-struct OpsState {
-    prometheus: PrometheusHandle,
-    health: Arc<dyn Health>,
-}
-
 /// The routes that every process serves on its operator port without a credential:
 /// `GET /ops/v1/health`, `GET /ops/v1/ready`, `GET /metrics`.
 pub fn ops_router(prometheus: PrometheusHandle, health: Arc<dyn Health>) -> Router {
-    Router::new()
-        .route("/ops/v1/health", get(report))
-        .route("/ops/v1/ready", get(ready))
-        .route("/metrics", get(render))
-        .with_state(OpsState { prometheus, health })
+    let health_routes =
+        Router::new().route("/ops/v1/health", get(report)).route("/ops/v1/ready", get(ready)).with_state(health);
+    health_routes.merge(metrics_router(prometheus))
 }
 
-async fn report(State(state): State<OpsState>) -> Json<Value> {
-    Json(state.health.report())
+/// `GET /metrics` alone.
+pub fn metrics_router(prometheus: PrometheusHandle) -> Router {
+    Router::new().route("/metrics", get(render)).with_state(prometheus)
 }
 
-async fn ready(State(state): State<OpsState>) -> Response {
-    match state.health.ready() {
+async fn report(State(health): State<Arc<dyn Health>>) -> Json<Value> {
+    Json(health.report())
+}
+
+async fn ready(State(health): State<Arc<dyn Health>>) -> Response {
+    match health.ready() {
         Ok(()) => Json(json!({"ready": true})).into_response(),
         Err(reason) => {
             (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"ready": false, "reason": reason}))).into_response()
@@ -249,9 +246,9 @@ async fn ready(State(state): State<OpsState>) -> Response {
     }
 }
 
-async fn render(State(state): State<OpsState>) -> String {
-    state.prometheus.run_upkeep();
-    state.prometheus.render()
+async fn render(State(prometheus): State<PrometheusHandle>) -> String {
+    prometheus.run_upkeep();
+    prometheus.render()
 }
 
 /// Puts a bearer token in front of every route of a router. An empty token admits nobody.

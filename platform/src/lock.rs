@@ -164,18 +164,21 @@ impl Shared {
         }
     }
 
-    fn count(&self, name: &'static str, counter: &AtomicU64, by: u64) {
-        if by > 0 {
-            counter.fetch_add(by, Ordering::Relaxed);
-            metrics::counter!(name).increment(by);
-        }
-    }
-
     fn count_release(&self, report: ReleaseReport) {
-        self.count("account_lock_released_total", &self.counts.released, report.released);
-        self.count("account_lock_expired_while_held_total", &self.counts.expired_while_held, report.expired_while_held);
-        self.count("account_lock_release_refused_total", &self.counts.release_refused, report.refused);
-        self.count("account_lock_release_failed_total", &self.counts.release_failed, report.failed);
+        let counts = &self.counts;
+        count(&metrics::counter!("account_lock_released_total"), &counts.released, report.released);
+        let expired = metrics::counter!("account_lock_expired_while_held_total");
+        count(&expired, &counts.expired_while_held, report.expired_while_held);
+        count(&metrics::counter!("account_lock_release_refused_total"), &counts.release_refused, report.refused);
+        count(&metrics::counter!("account_lock_release_failed_total"), &counts.release_failed, report.failed);
+    }
+}
+
+/// Counts for the metric and for health.
+fn count(metric: &metrics::Counter, counter: &AtomicU64, by: u64) {
+    if by > 0 {
+        counter.fetch_add(by, Ordering::Relaxed);
+        metric.increment(by);
     }
 }
 
@@ -346,14 +349,14 @@ impl AccountLocks {
                 sorted.push(LockAnswer::Busy);
             }
         }
-        shared.count("account_lock_acquired_total", &shared.counts.acquired, acquired);
-        shared.count("account_lock_busy_total", &shared.counts.busy, busy);
+        count(&metrics::counter!("account_lock_acquired_total"), &shared.counts.acquired, acquired);
+        count(&metrics::counter!("account_lock_busy_total"), &shared.counts.busy, busy);
         sorted
     }
 
     fn unavailable(&self, accounts: &[AccountId]) -> Vec<LockAnswer> {
         let shared = &self.shared;
-        shared.count("account_lock_unavailable_total", &shared.counts.unavailable, accounts.len() as u64);
+        count(&metrics::counter!("account_lock_unavailable_total"), &shared.counts.unavailable, accounts.len() as u64);
         accounts.iter().map(|_| LockAnswer::Unavailable).collect()
     }
 }

@@ -4,10 +4,12 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "a test that cannot have its servers has failed")]
 
 mod database;
+mod metrics;
 mod process;
 mod redis_server;
 
 pub use database::TestDatabase;
+pub use metrics::{metric_faults, scrape_faults};
 pub use process::TestProcess;
 pub use redis_server::TestRedis;
 

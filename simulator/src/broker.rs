@@ -21,6 +21,7 @@ pub mod fault;
 mod http;
 mod journal;
 mod matching;
+pub mod metrics;
 mod oracle;
 mod order;
 mod price;
@@ -34,5 +35,5 @@ mod split;
 pub mod universe;
 
 pub use journal::JournalError;
-pub use server::{RunningBroker, StartError, start};
-pub use settings::Settings;
+pub use server::{RunningBroker, StartError, start, start_beside};
+pub use settings::{Settings, report};

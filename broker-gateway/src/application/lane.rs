@@ -49,7 +49,7 @@ impl LaneControl {
     /// Control of a new lane.
     #[must_use]
     pub fn new(lane: Lane) -> Self {
-        metrics::gauge!("gateway_lane_rate_calls_per_second").set(f64::from(lane.rate_per_s()));
+        show_rate(lane.rate_per_s());
         Self { lane: Arc::new(Mutex::new(lane)), started: Instant::now() }
     }
 
@@ -60,7 +60,7 @@ impl LaneControl {
     /// Changes the rate from now on, for this process.
     pub fn set_rate(&self, rate_per_s: u32) {
         self.lock().set_rate(self.started.elapsed(), rate_per_s);
-        metrics::gauge!("gateway_lane_rate_calls_per_second").set(f64::from(rate_per_s));
+        show_rate(rate_per_s);
         tracing::info!(rate_per_s, "lane rate changed");
     }
 
@@ -102,6 +102,12 @@ impl LaneControl {
             metrics::gauge!("gateway_lane_pause_seconds").set(paused.as_secs_f64());
         }
     }
+}
+
+/// Shown as the time between two calls, so that with the calls made it gives the lane's use.
+fn show_rate(rate_per_s: u32) {
+    let interval = Duration::from_secs(1).checked_div(rate_per_s).unwrap_or_default();
+    metrics::gauge!("gateway_lane_call_interval_seconds").set(interval.as_secs_f64());
 }
 
 /// Everything that a lane works with.
@@ -305,8 +311,8 @@ async fn make<C: Caller, D: Dialect>(
         step.note("outcome", outcome.as_str());
     }
     drop(step);
-    let labels = [("call", kind.as_str()), ("outcome", outcome.as_str())];
-    metrics::histogram!("gateway_call_duration_seconds", &labels).record(took.as_secs_f64());
+    metrics::histogram!("gateway_call_duration_seconds", "call" => kind.as_str(), "outcome" => outcome.as_str())
+        .record(took.as_secs_f64());
     let signal = if dialect.is_unauthorized(&result) { LaneSignal::Unauthorized } else { outcome.signal() };
     if signal == LaneSignal::Unauthorized {
         tracing::error!(order_id = %order_id, "the broker does not take our credentials: the lane pauses");

@@ -16,6 +16,7 @@ mod harness;
 mod intake;
 mod invariants;
 mod meeting;
+mod metrics;
 mod redrive;
 mod reviews;
 mod service;

@@ -138,7 +138,7 @@ impl<S: EventStore + PushStore> PushIntake<S> {
         let counter = if result.is_ok() { &self.taken } else { &self.refused };
         counter.fetch_add(1, Ordering::Relaxed);
         metrics::counter!("fill_receiver_pushes_total", "result" => word).increment(1);
-        metrics::histogram!("fill_receiver_push_seconds").record(started.elapsed());
+        metrics::histogram!("fill_receiver_push_duration_seconds").record(started.elapsed());
         result
     }
 

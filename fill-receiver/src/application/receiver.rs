@@ -208,13 +208,10 @@ pub async fn watch_open_counts<S: RecordStore>(store: Arc<S>, interval_ms: u64, 
         }
         match store.open_counts().await {
             Ok(open) => {
-                for (name, count) in [
-                    ("fill_receiver_parked_open", open.parked),
-                    ("fill_receiver_suspects_open", open.suspects),
-                    ("fill_receiver_unproven_open", open.unproven),
-                ] {
-                    metrics::gauge!(name).set(f64::from(i32::try_from(count).unwrap_or(i32::MAX)));
-                }
+                let number = |count: i64| f64::from(i32::try_from(count).unwrap_or(i32::MAX));
+                metrics::gauge!("fill_receiver_parked_open").set(number(open.parked));
+                metrics::gauge!("fill_receiver_suspects_open").set(number(open.suspects));
+                metrics::gauge!("fill_receiver_unproven_open").set(number(open.unproven));
             }
             Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "open records could not be counted"),
         }

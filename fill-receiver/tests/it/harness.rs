@@ -141,7 +141,7 @@ type Base = dyn Fn(Arc<dyn http::Health>) -> axum::Router + Send + Sync;
 pub(crate) async fn start(settings: Settings) -> Running {
     static METRICS: OnceLock<Box<Base>> = OnceLock::new();
     let base = METRICS.get_or_init(|| {
-        let metrics = telemetry::init("fill-receiver").unwrap();
+        let metrics = telemetry::init("fill-receiver", &fill_receiver::metrics::ALL).unwrap();
         Box::new(move |health| http::ops_router(metrics.clone(), health))
     });
     let end = CancellationToken::new();

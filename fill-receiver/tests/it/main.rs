@@ -17,6 +17,7 @@ mod holes;
 mod identity;
 mod invariants;
 mod kills;
+mod metrics;
 mod operators;
 mod outage;
 mod poison;

@@ -7,6 +7,7 @@ mod commands;
 mod facts;
 mod invariants;
 mod lock;
+mod metrics;
 mod operators;
 mod secrets;
 mod world;

@@ -361,15 +361,17 @@ impl<S: Sink> Worker<S> {
             // Only the end of the runtime takes a task away; panics are caught inside.
             Err(_) => return,
         };
+        let (consumer, producer) = (self.consumer, self.producer.as_str());
         match end {
             JobEnd::Applied { to, by_bus, events } => self.partitions.moved_to(partition, to, by_bus, events, now),
             JobEnd::Moved => {
                 self.positions_wanted = true;
-                self.count("consumer_moved_total");
+                metrics::counter!("consumer_moved_total", "consumer" => consumer, "producer" => producer).increment(1);
                 self.partitions.retry_later(partition, now);
             }
             JobEnd::FeedEmpty => {
-                self.count("consumer_feed_empty_total");
+                metrics::counter!("consumer_feed_empty_total", "consumer" => consumer, "producer" => producer)
+                    .increment(1);
                 self.partitions.nothing_there(partition, now);
             }
             JobEnd::HistoryFault(fault) => self.partitions.stop(partition, fault),
@@ -378,14 +380,15 @@ impl<S: Sink> Worker<S> {
                 self.partitions.retry_later(partition, now);
             }
             JobEnd::SinkFailed(error) => {
-                self.count("consumer_sink_errors_total");
+                metrics::counter!("consumer_sink_errors_total", "consumer" => consumer, "producer" => producer)
+                    .increment(1);
                 self.note("events could not be applied", &error);
                 // The commit may have gone through.
                 self.positions_wanted = true;
                 self.partitions.retry_later(partition, now);
             }
             JobEnd::Panicked => {
-                self.count("consumer_panics_total");
+                metrics::counter!("consumer_panics_total", "consumer" => consumer, "producer" => producer).increment(1);
                 tracing::error!(
                     consumer = self.consumer,
                     producer = self.producer.as_str(),
@@ -410,10 +413,6 @@ impl<S: Sink> Worker<S> {
     }
 
     // ---- telling
-
-    fn count(&self, name: &'static str) {
-        metrics::counter!(name, "consumer" => self.consumer, "producer" => self.producer.as_str()).increment(1);
-    }
 
     fn note(&self, what: &'static str, error: &(dyn Error + 'static)) {
         tracing::warn!(consumer = self.consumer, producer = self.producer.as_str(), error, "{what}");

@@ -2,7 +2,7 @@
 //! the breaker keeps callers away from.
 
 use super::script::{self, Released};
-use super::{ReleaseReport, Shared, Token};
+use super::{ReleaseReport, Shared, Token, count};
 use contracts::AccountId;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -191,7 +191,8 @@ fn settle(shared: &Shared, pending: &mut Vec<Leftover>, batch: &[Leftover], outc
         }
     }
     shared.count_release(report);
-    shared.count("account_lock_partial_acquire_released_total", &shared.counts.partial_released, partial);
+    let taken_back = metrics::counter!("account_lock_partial_acquire_released_total");
+    count(&taken_back, &shared.counts.partial_released, partial);
 }
 
 fn postpone(pending: &mut Vec<Leftover>, batch: &[Leftover]) {

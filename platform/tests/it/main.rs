@@ -8,6 +8,7 @@ mod feed;
 mod history;
 mod lease;
 mod lock;
+mod metrics;
 mod outage;
 mod planner;
 mod slow_wire;

@@ -1,10 +1,12 @@
 //! The simulated broker as a process.
 
 use anyhow::Context;
-use clap::{CommandFactory, Parser};
-use simulator::broker::{Settings, start};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use platform::telemetry;
+use simulator::broker::{Settings, metrics, report, start_beside};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
+
+const NAME: &str = "broker-sim";
 
 /// A broker that speaks the Alpaca Broker dialect and fails in every way a real one does.
 #[derive(Debug, Parser)]
@@ -12,21 +14,32 @@ use tracing_subscriber::EnvFilter;
 struct Arguments {
     #[command(flatten)]
     settings: Settings,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Check the settings, print what is in effect with secrets masked, and exit.
+    CheckConfig,
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let arguments = Arguments::parse();
+    let matches = Arguments::command().get_matches();
+    let arguments = Arguments::from_arg_matches(&matches)?;
     refuse_unknown_variables()?;
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    // A log that nobody reads any more must not end the broker.
-    let log = tracing_subscriber::fmt().json().with_env_filter(filter).with_writer(std::io::stderr);
-    log.log_internal_errors(false).init();
+    if let Some(Command::CheckConfig) = arguments.command {
+        platform::process::print(&report(&Arguments::command(), &matches)).context("standard output")?;
+        return Ok(());
+    }
+    platform::tls::install_crypto_provider();
+    let routes = platform::http::metrics_router(telemetry::init(NAME, &[&metrics::OWN])?);
 
     let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
     let seed = arguments.settings.seed;
-    let broker = start(arguments.settings).await.context("starting the broker")?;
+    let broker = start_beside(arguments.settings, routes).await.context("starting the broker")?;
     tracing::info!(addr = %broker.addr(), seed, "the broker listens");
     let stop = broker.stop_token();
     let signals = tokio::spawn(async move {

@@ -247,6 +247,7 @@ impl FaultBook {
 
     pub(super) fn count(&mut self, kind: FaultKind) {
         *self.hits.entry(kind).or_default() += 1;
+        metrics::counter!("sim_faults_total", "fault" => kind.as_str()).increment(1);
     }
 
     pub(super) fn hits(&self) -> &BTreeMap<FaultKind, u64> {

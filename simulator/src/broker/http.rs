@@ -17,6 +17,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use contracts::alpaca::{ApiError, codes};
 
+use super::metrics::observe;
 use super::shared::Shared;
 pub(super) use deliver::HangUp;
 
@@ -45,7 +46,12 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/sim/v1/orders/foreign", post(operator::foreign_order))
         .route("/sim/v1/oracle/orders", get(operator::oracle_orders))
         .route("/sim/v1/oracle/executions", get(operator::oracle_executions));
-    dialect.merge(operator).fallback(not_found).layer(DefaultBodyLimit::max(BODY_BYTES_MAX)).with_state(shared)
+    dialect
+        .merge(operator)
+        .fallback(not_found)
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(middleware::from_fn(observe))
+        .with_state(shared)
 }
 
 async fn not_found() -> Response {

@@ -88,6 +88,12 @@ fn add(counter: &AtomicU64, count: u64) {
     counter.fetch_add(count, Ordering::Relaxed);
 }
 
+/// Counts one push for the tally and the metric.
+fn ended(result: &'static str, counter: &AtomicU64) {
+    add(counter, 1);
+    metrics::counter!("sim_push_attempts_total", "result" => result).increment(1);
+}
+
 /// Pushes until the broker stops. Nothing where no address is set.
 pub(super) async fn run(shared: Arc<Shared>, settings: PushSettings) {
     if settings.url.is_empty() {
@@ -207,9 +213,9 @@ impl Sender {
     /// Somebody who does not know the secret.
     async fn forge(&self, push: &Push) {
         match self.send(push, "not the secret of the broker").await {
-            Ok((status, _)) if status.is_success() => add(&self.shared.push.forged_taken, 1),
-            Ok((StatusCode::UNAUTHORIZED, _)) => add(&self.shared.push.forged_refused, 1),
-            Ok(_) | Err(_) => add(&self.shared.push.failed, 1),
+            Ok((status, _)) if status.is_success() => ended("forged_taken", &self.shared.push.forged_taken),
+            Ok((StatusCode::UNAUTHORIZED, _)) => ended("forged_refused", &self.shared.push.forged_refused),
+            Ok(_) | Err(_) => ended("failed", &self.shared.push.failed),
         }
     }
 
@@ -218,7 +224,7 @@ impl Sender {
         loop {
             match self.send(push, &self.settings.secret).await {
                 Ok((status, repeated)) if status.is_success() => {
-                    add(&self.shared.push.acknowledged, 1);
+                    ended("acknowledged", &self.shared.push.acknowledged);
                     add(&self.shared.push.events, push.events);
                     add(&self.shared.push.repeated, u64::from(repeated));
                     return;
@@ -226,7 +232,7 @@ impl Sender {
                 Ok((status, _)) => tracing::debug!(%status, "a push was not acknowledged"),
                 Err(error) => tracing::debug!(%error, "a push was not answered"),
             }
-            add(&self.shared.push.failed, 1);
+            ended("failed", &self.shared.push.failed);
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
         }

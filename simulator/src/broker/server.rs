@@ -106,6 +106,14 @@ impl RunningBroker {
 /// # Errors
 /// [`StartError`] when the address is taken or the state file is damaged.
 pub async fn start(settings: Settings) -> Result<RunningBroker, StartError> {
+    start_beside(settings, Router::new()).await
+}
+
+/// Starts a broker that serves further routes of its process on its port.
+///
+/// # Errors
+/// As [`start`].
+pub async fn start_beside(settings: Settings, routes: Router) -> Result<RunningBroker, StartError> {
     if settings.account_ids.is_empty() || settings.account_ids.len() > ACCOUNTS_MAX {
         return Err(StartError::Accounts);
     }
@@ -123,16 +131,21 @@ pub async fn start(settings: Settings) -> Result<RunningBroker, StartError> {
     let credentials = format!("{}:{}", settings.key_id, settings.secret_key);
     let shared = Arc::new(Shared::new(exchange, credentials));
     let stop = shared.stop.clone();
-    let task = tokio::spawn(serve(listener, shared, settings.push));
+    let task = tokio::spawn(serve(listener, shared, settings.push, routes));
     Ok(RunningBroker { addr, stop, task })
 }
 
-async fn serve(listener: TcpListener, shared: Arc<Shared>, push: PushSettings) -> Result<(), JournalError> {
+async fn serve(
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    push: PushSettings,
+    routes: Router,
+) -> Result<(), JournalError> {
     let tasks = TaskTracker::new();
     let driven = Arc::clone(&shared);
     tasks.spawn(async move { driven.drive().await });
     tasks.spawn(push::run(Arc::clone(&shared), push));
-    let app = router(Arc::clone(&shared));
+    let app = router(Arc::clone(&shared)).merge(routes);
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let accepted = tokio::select! {

@@ -1,9 +1,11 @@
 //! What a broker is started with.
 
+use std::fmt::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::parser::ValueSource;
 use contracts::calendar::MarketHours;
 
 use super::push::PushSettings;
@@ -42,6 +44,28 @@ pub struct Settings {
     /// Pushes.
     #[command(flatten)]
     pub push: PushSettings,
+}
+
+/// The settings in effect, one line each with where it came from; secrets are masked.
+#[must_use]
+pub fn report(command: &clap::Command, matches: &clap::ArgMatches) -> String {
+    let mut text = String::new();
+    for argument in command.get_arguments() {
+        let Some(name) = argument.get_env().and_then(std::ffi::OsStr::to_str) else { continue };
+        let Some(origin) = matches.value_source(argument.get_id().as_str()) else { continue };
+        let origin = match origin {
+            ValueSource::EnvVariable => "environment",
+            ValueSource::CommandLine => "command line",
+            _ => "default",
+        };
+        let values = matches.get_raw(argument.get_id().as_str()).into_iter().flatten();
+        let value = values.map(std::ffi::OsStr::to_string_lossy).collect::<Vec<_>>().join(",");
+        // What must not be in a help text must not be here.
+        let value = if argument.is_hide_env_values_set() && !value.is_empty() { "***" } else { &value };
+        // Writing to a text cannot fail.
+        let _written = writeln!(text, "{name} = {value:?}  # {origin}");
+    }
+    text
 }
 
 impl std::fmt::Debug for Settings {

@@ -94,6 +94,7 @@ impl Shared {
         }
         let (head, resets, due) = (exchange.head(), exchange.resets(), exchange.next_due());
         drop(exchange);
+        metrics::counter!("sim_events_total").absolute(head);
         raise(&self.head, head);
         raise(&self.resets, resets);
         if due.is_some_and(|due| unix_us(due) < self.planned_us.load(Ordering::Acquire)) {

@@ -10,11 +10,13 @@
 )]
 
 mod bench_tiny;
+mod broker_config;
 mod broker_push;
 mod broker_requests;
 mod broker_restart;
 mod broker_stream;
 mod broker_support;
+mod metrics;
 mod stack_servers;
 mod stack_supervisor;
 mod stack_support;

@@ -3,6 +3,7 @@
 use super::store::PgStore;
 use crate::application::ports::StoreError;
 use serde::Serialize;
+use std::time::Duration;
 
 /// How many requests wait, and for how long.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -67,16 +68,15 @@ impl PgStore {
 impl Gauges {
     /// Sets the metrics.
     pub fn publish(self) {
-        let set = |name: &'static str, value: i64| {
-            metrics::gauge!(name).set(f64::from(i32::try_from(value).unwrap_or(i32::MAX)));
-        };
-        set("gateway_due_requests", self.due);
-        set("gateway_due_age_milliseconds", self.due_age_ms);
-        set("gateway_in_doubt_requests", self.in_doubt);
-        set("gateway_in_doubt_age_seconds", self.in_doubt_age_s);
-        set("gateway_unreviewed_requests", self.unreviewed);
-        set("gateway_manual_requests", self.manual);
-        set("gateway_manual_age_seconds", self.manual_age_s);
-        set("gateway_deferred_events", self.deferred);
+        let number = |value: i64| f64::from(i32::try_from(value).unwrap_or(i32::MAX));
+        let due_age = Duration::from_millis(u64::try_from(self.due_age_ms).unwrap_or(0));
+        metrics::gauge!("gateway_due_requests").set(number(self.due));
+        metrics::gauge!("gateway_due_age_seconds").set(due_age.as_secs_f64());
+        metrics::gauge!("gateway_in_doubt_requests").set(number(self.in_doubt));
+        metrics::gauge!("gateway_in_doubt_age_seconds").set(number(self.in_doubt_age_s));
+        metrics::gauge!("gateway_unreviewed_requests").set(number(self.unreviewed));
+        metrics::gauge!("gateway_manual_requests").set(number(self.manual));
+        metrics::gauge!("gateway_manual_age_seconds").set(number(self.manual_age_s));
+        metrics::gauge!("gateway_deferred_events").set(number(self.deferred));
     }
 }

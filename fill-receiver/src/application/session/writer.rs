@@ -132,7 +132,7 @@ impl<'a, S: EventStore> Writer<'a, S> {
         let started = Instant::now();
         match self.context.store.store(readings, moved, now).await {
             Ok(stored) => {
-                metrics::histogram!("fill_receiver_store_seconds").record(started.elapsed());
+                metrics::histogram!("fill_receiver_store_duration_seconds").record(started.elapsed());
                 self.committed(epoch, readings, moved, stored);
                 Ok(())
             }

@@ -22,7 +22,7 @@ pub(super) async fn observe(State(state): State<ApiState>, request: Request, nex
     let status = response.status().as_u16().to_string();
     metrics::counter!("api_requests_total", "method" => method, "route" => route.clone(), "status" => status)
         .increment(1);
-    metrics::histogram!("api_request_seconds", "method" => method, "route" => route).record(started.elapsed());
+    metrics::histogram!("api_request_duration_seconds", "method" => method, "route" => route).record(started.elapsed());
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, value);
     }

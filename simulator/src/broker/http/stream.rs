@@ -74,7 +74,23 @@ struct Reader {
     resets: watch::Receiver<u64>,
     greeted: bool,
     finished: bool,
-    _permit: OwnedSemaphorePermit,
+    _open: Open,
+}
+
+/// A place among the streams, counted for as long as it is taken.
+struct Open(#[expect(dead_code, reason = "gives its place back when dropped")] OwnedSemaphorePermit);
+
+impl Open {
+    fn new(permit: OwnedSemaphorePermit) -> Self {
+        metrics::gauge!("sim_streams_open").increment(1);
+        Self(permit)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        metrics::gauge!("sim_streams_open").decrement(1);
+    }
 }
 
 /// `GET /v2/events/trades`.
@@ -118,7 +134,7 @@ pub(super) async fn trades(
         resets,
         greeted: false,
         finished: false,
-        _permit: permit,
+        _open: Open::new(permit),
     };
     let headers = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-cache")];
     (headers, Body::from_stream(stream::unfold(reader, next_chunk))).into_response()
