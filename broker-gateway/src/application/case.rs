@@ -357,7 +357,13 @@ impl<'a> Case<'a> {
     #[must_use]
     pub fn settled(mut self) -> Change {
         if let Some(task) = self.next() {
-            self.change.request.due = Some(Due { at: self.now.at, rank: task.rank() });
+            let rank = match self.change.request.state {
+                // Also where the order is to be sent again: that settles a doubt, and new orders of
+                // its account wait for it. It must never wait with them.
+                State::Doubt => Rank::Question,
+                _ => task.rank(),
+            };
+            self.change.request.due = Some(Due { at: self.now.at, rank });
         }
         self.change
     }

@@ -13,9 +13,9 @@ use time::OffsetDateTime;
 pub enum Rank {
     /// Cancels first.
     Cancel = 0,
-    /// Then what settles a doubt or a question.
+    /// Then what settles a doubt or a question, a further attempt included.
     Question = 1,
-    /// Then what is to be sent.
+    /// Then what has never reached the broker: only this may be held back for an account's doubts.
     Send = 2,
 }
 

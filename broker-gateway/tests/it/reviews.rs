@@ -113,3 +113,30 @@ async fn a_broker_that_cannot_answer_lookups_holds_an_account_back_for_a_bounded
     let sent = gateway.story(&new).await.attempts[0].claimed_at;
     assert!(sent >= began + time::Duration::milliseconds(1_500), "held back from {began} on, sent at {sent}");
 }
+
+#[tokio::test]
+async fn a_further_attempt_of_a_doubt_waits_for_no_other_doubt_of_its_account() {
+    let broker = TestBroker::start().await;
+    broker.script("create", [Act::CloseUnread]);
+    let mut settings = settings(&broker.url());
+    settings.retry.review_hold_max_ms = 3_600_000;
+    // Time to plant the other doubt before the ladder's first step.
+    settings.retry.minute_ms = 2_000;
+    let gateway = Gateway::new(settings).await;
+    let lost = Order::new();
+    let (other, new) = (Order::of(lost.account), Order::of(lost.account));
+    plant_old_doubt(&gateway, &other).await;
+    let lane = gateway.start();
+    gateway.submit(&lost).await;
+    gateway.until_told(&lost, "gateway.in_doubt").await;
+    // From now on it counts as never looked into, and holds back what is new for an hour.
+    sqlx::query("update requests set none_at = null, state_since = now() where order_id = $1")
+        .bind(other.id.as_uuid())
+        .execute(&gateway.database.pool)
+        .await
+        .unwrap();
+    take_in(&gateway, &[&new]).await;
+    gateway.until_told(&lost, "gateway.acknowledged").await;
+    lane.stop().await;
+    assert_eq!((broker.creates().len(), broker.orders_len()), (2, 1), "the new order is held back, the old one is not");
+}

@@ -168,3 +168,19 @@ fn an_observation_that_shows_another_order_is_an_alarm_and_is_not_told_as_ours()
         assert_eq!(change.alarms.len(), 1, "{change:?}");
     }
 }
+
+#[test]
+fn a_further_attempt_is_due_as_a_doubt_and_only_what_is_new_as_new() {
+    let rules = rules();
+    // Past the ladder's first step, with a "none" from after it: it is to be sent again.
+    let lost = (request(State::Doubt), vec![attempt(Some(AttemptEnd::Unknown))]);
+    let mut case = Case::new(&rules, lost, at(70), Jitter(0));
+    case.ask_ended(at(69).at, &LookupOutcome::None, CallTrace::default());
+    let change = case.settled();
+    assert_eq!(change.request.due, Some(Due { at: at(70).at, rank: Rank::Question }));
+    let mut again = Case::new(&rules, (change.request, vec![attempt(Some(AttemptEnd::Unknown))]), at(70), Jitter(0));
+    assert_eq!(again.take_up(), Some(Task::Send));
+    let unsent = (request(State::Queued), vec![attempt(Some(AttemptEnd::NotSent))]);
+    let change = Case::new(&rules, unsent, at(70), Jitter(0)).settled();
+    assert_eq!(change.request.due, Some(Due { at: at(70).at, rank: Rank::Send }));
+}
