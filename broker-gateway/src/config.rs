@@ -163,7 +163,9 @@ mod tests {
         settings.retry.minute_ms = 1000;
         let rules = settings.rules().unwrap();
         assert_eq!(rules.retry.ladder, [1, 2, 4, 8].map(time::Duration::seconds));
-        assert_eq!(rules.timings.valid_for, time::Duration::seconds(30));
+        assert_eq!(rules.timings.valid_for, time::Duration::seconds(20));
         assert_eq!(rules.profile, Settings::defaults().unwrap().profile().unwrap());
     }
+
+    mod patience;
 }

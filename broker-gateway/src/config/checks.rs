@@ -119,10 +119,15 @@ impl Settings {
         let (retry, profile) = (&self.retry, &self.profile);
         let minutes = |count: i128| count * i128::from(retry.minute_ms);
         let ladder_ms = minutes(retry.ladder_minutes.iter().copied().map(i128::from).sum());
+        let attempt_ms = i128::from(retry.send_grace_ms)
+            + i128::from(self.broker.call_timeout_ms)
+            + i128::from(retry.record_grace_ms);
+        // The wait before an attempt begins when the one before it has ended.
+        let slowest_ms = ladder_ms + attempt_ms * retry.ladder_minutes.len() as i128 + i128::from(retry.send_grace_ms);
         let mut checks = Checks::default();
         checks.require(
-            !profile.honours_valid_until || ladder_ms < minutes(i128::from(retry.valid_for_minutes)),
-            "retry.ladder_minutes must end before retry.valid_for_minutes: the broker refuses what comes later",
+            !profile.honours_valid_until || slowest_ms < minutes(i128::from(retry.valid_for_minutes)),
+            "retry.ladder_minutes must end before retry.valid_for_minutes, also when each attempt takes all of retry.send_grace_ms + broker.call_timeout_ms + retry.record_grace_ms: the broker refuses what comes later",
         );
         let flight_ms = i128::from(profile.longest_flight_ms.max(0)) + i128::from(profile.clock_skew_max_ms);
         checks.require(

@@ -227,6 +227,10 @@ fn doubtful(
     if final_after.is_none() && resend == Resend::Never && now.at >= doubt.since.saturating_add(policy.doubt_max) {
         return manual(ManualReason::NoneIsNeverFinal);
     }
+    // The first question whose "none" counts is due at once, however short ago the last one was.
+    if final_after.is_some_and(|after| now.at > after && history.asked.last_began_at.is_none_or(|at| at <= after)) {
+        return Action::Ask;
+    }
     let Some(question) = next_question(policy, history, now, jitter, doubt) else { return Action::Ask };
     // Not to oversleep a resend, nor the first moment at which "none" counts.
     let earliest = [resend.at(), final_after.map(|after| after.saturating_add(Duration::MILLISECOND))]

@@ -108,15 +108,23 @@ impl Command {
         !matches!(self, Self::Demo { .. })
     }
 
-    /// A gateway that is killed every other second needs longer than a healthy one to send an order; the ladder's
-    /// minutes are scaled down on a local stack, the time limits of calls are not.
+    /// The ladder's minutes are seconds on a local stack. Where processes are killed, the time limits of calls are
+    /// scaled with them, to what the simulated broker's mistakes take, a second at most: an order that was lost and
+    /// is cancelled is in doubt until its `valid_until` and the longest recording delay are over.
     fn extra(&self) -> BTreeMap<ProcessName, Vec<(String, String)>> {
-        let patient = ("BROKER_GATEWAY__RETRY__VALID_FOR_MINUTES".to_owned(), "120".to_owned());
+        let brisk = [
+            ("BROKER__CONNECT_TIMEOUT_MS", "1000"),
+            ("BROKER__CALL_TIMEOUT_MS", "2000"),
+            ("RETRY__RECORD_GRACE_MS", "500"),
+            ("RETRY__VALID_FOR_MINUTES", "40"),
+            ("PROFILE__RECORD_LAG_MAX_MS", "5000"),
+        ];
+        let brisk = brisk.map(|(name, value)| (format!("BROKER_GATEWAY__{name}"), value.to_owned()));
         // What a drill of the stream alone loses must not be mended by a push.
         let no_push = (ProcessName::BrokerSim, vec![("BROKER_SIM__PUSH_URL".to_owned(), String::new())]);
         match self {
             Self::Kill { .. } | Self::Copies { .. } => {
-                BTreeMap::from([(ProcessName::BrokerGateway, vec![patient]), no_push])
+                BTreeMap::from([(ProcessName::BrokerGateway, brisk.to_vec()), no_push])
             }
             Self::Redis | Self::Bus { .. } => BTreeMap::from([no_push]),
             _ => BTreeMap::new(),

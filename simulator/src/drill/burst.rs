@@ -79,7 +79,7 @@ pub async fn overspend(exercise: &Exercise, settle_limit: Duration) -> Result<Ou
     ));
     exercise.stack.restart(ProcessName::Redis).await?;
     exercise.stack.wait_ready(ProcessName::Redis).await?;
-    let mut outcome = Outcome::of(exercise.settle(&posted, settle_limit).await);
+    let mut outcome = Outcome::settled(exercise.settle(&posted, settle_limit).await);
     outcome.note("accepted", accepted);
     outcome.note("ended_meanwhile", ended);
     outcome.require(
@@ -124,7 +124,7 @@ pub async fn duplicate(exercise: &Exercise, settle_limit: Duration) -> Result<Ou
     let changed = trader.post(&Order { qty: Decimal::TWO, ..order.clone() }).await;
     let (placed, _) = trader.post_until_known(&order, ANSWER_LIMIT).await;
     let posted: Posted = vec![(trader.index, order, placed)];
-    let mut outcome = Outcome::of(exercise.settle(&posted, settle_limit).await);
+    let mut outcome = Outcome::settled(exercise.settle(&posted, settle_limit).await);
     outcome.note("posts", POSTS);
     outcome.note("answers_with_the_order", POSTS - other.len());
     outcome.require(ids.len() == 1, &format!("{} different orders were answered", ids.len()));
@@ -161,7 +161,7 @@ pub async fn hang_up(exercise: &Exercise, settle_limit: Duration) -> Result<Outc
             posted.push((trader.index, order, placed));
         }
     }
-    let mut outcome = Outcome::of(exercise.settle(&posted, settle_limit).await);
+    let mut outcome = Outcome::settled(exercise.settle(&posted, settle_limit).await);
     outcome.note("hang_ups", HANG_UPS);
     outcome.note("complete_requests", whole);
     outcome.note("slowest_order_after_ms", u64::try_from(slowest.as_millis()).unwrap_or(u64::MAX));

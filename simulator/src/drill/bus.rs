@@ -62,7 +62,7 @@ pub async fn run(
     }
     load.stop();
     let posted = load.finish().await;
-    let mut outcome = Outcome::of(exercise.settle(&posted, settle_limit).await);
+    let mut outcome = Outcome::settled(exercise.settle(&posted, settle_limit).await);
     outcome.require(outcome.tally().filled > 0, "no order was filled");
     for phase in phases {
         phase.tell(&mut outcome);

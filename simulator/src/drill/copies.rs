@@ -50,7 +50,7 @@ pub async fn run(
     load.stop();
     let progress = load.progress().clone();
     let posted = load.finish().await;
-    let mut outcome = Outcome::of(exercise.settle(&posted, settle_limit).await);
+    let mut outcome = Outcome::settled(exercise.settle(&posted, settle_limit).await);
     outcome.require(outcome.tally().filled > 0, "no order was filled");
     outcome.note("copies", copies);
     outcome.note("kills", times * 3);

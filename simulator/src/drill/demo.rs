@@ -60,7 +60,7 @@ pub async fn run(
         progress.accepted(),
         progress.retried()
     ));
-    let mut outcome = Outcome::of(exercise.settle(&posted, settle_limit).await);
+    let mut outcome = Outcome::settled(exercise.settle(&posted, settle_limit).await);
     let tally = outcome.tally();
     outcome.require(
         tally.filled > 0 && tally.canceled > 0 && tally.rejected > 0,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use contracts::alpaca::OrderStatus;
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
@@ -22,6 +23,11 @@ const LOOK_PAUSE: Duration = Duration::from_millis(500);
 const STAY_CLEAN: Duration = Duration::from_secs(3);
 /// Between two cancel rounds, so that a cancel under way is not asked for all the time.
 const CANCEL_PAUSE: Duration = Duration::from_secs(2);
+/// How long orders that the broker is not known to have are left to the gateway's ladder, 15 s and its attempts on a
+/// stack. A cancel stops the ladder: an order that was lost is then in doubt until its `valid_until` has passed.
+const LADDER_LIMIT: Duration = Duration::from_secs(30);
+/// Most steps of the way to rest that are told.
+const STEPS_MAX: usize = 40;
 
 /// How an exercise is set up.
 pub struct ExerciseOptions {
@@ -43,6 +49,26 @@ pub struct ExerciseOptions {
     pub extra: BTreeMap<ProcessName, Vec<(String, String)>>,
     /// Where to say what happens.
     pub announce: Announcer,
+}
+
+/// The way to rest, from the end of the load on.
+#[derive(Clone, Debug, Default)]
+pub struct Settled {
+    /// The last comparison.
+    pub verdict: Verdict,
+    /// When it was clean for good; none at the limit.
+    pub after: Option<Duration>,
+    /// How many orders were not finished, whenever that changed, with the time.
+    pub unfinished: Vec<(Duration, usize)>,
+}
+
+impl Settled {
+    fn note(&mut self, at: Duration, verdict: &Verdict) {
+        let open = verdict.violations.iter().filter(|found| found.kind == Kind::Unsettled).count();
+        if self.unfinished.len() < STEPS_MAX && self.unfinished.last().is_none_or(|(_, last)| *last != open) {
+            self.unfinished.push((at, open));
+        }
+    }
 }
 
 /// A running stack with customers.
@@ -111,35 +137,40 @@ impl Exercise {
         self.stack.restart(name).await.map(drop)
     }
 
-    /// Cancels what is open, waits until everything is at rest, and compares. At the limit it tells what is wrong then.
+    /// Cancels what the broker has, waits until everything is at rest, and compares. At the limit it tells what is
+    /// wrong then.
     ///
     /// # Errors
     /// When the order API or the oracle could not be read until the limit.
-    pub async fn settle(&self, posted: &Posted, limit: Duration) -> Result<Verdict, String> {
-        let until = Instant::now() + limit;
-        let mut cancel_at = Instant::now();
+    pub async fn settle(&self, posted: &Posted, limit: Duration) -> Result<Settled, String> {
+        let began = Instant::now();
+        let mut cancel_at = began;
         let mut clean_since: Option<Instant> = None;
-        let mut said = Instant::now();
+        let mut said = began;
+        let mut settled = Settled::default();
         loop {
             if Instant::now() >= cancel_at {
-                self.cancel_open().await;
+                self.cancel_open(began.elapsed() > LADDER_LIMIT).await;
                 cancel_at = Instant::now() + CANCEL_PAUSE;
             }
+            let looked = Instant::now();
             let verdict = self.compare_now(posted).await;
-            let late = Instant::now() > until;
+            let late = began.elapsed() > limit;
             match verdict {
                 Ok(verdict) if verdict.is_clean() => {
-                    let since = *clean_since.get_or_insert_with(Instant::now);
+                    settled.note(looked - began, &verdict);
+                    let since = *clean_since.get_or_insert(looked);
                     if since.elapsed() >= STAY_CLEAN {
-                        return Ok(verdict);
+                        return Ok(Settled { verdict, after: Some(since - began), ..settled });
                     }
                 }
-                Ok(verdict) if late => return Ok(verdict),
+                Ok(verdict) if late => return Ok(Settled { verdict, ..settled }),
                 Err(error) if late => return Err(error),
                 Ok(verdict) => {
                     clean_since = None;
+                    settled.note(looked - began, &verdict);
                     if said.elapsed() >= STAY_CLEAN {
-                        let open = verdict.violations.iter().filter(|found| found.kind == Kind::Unsettled).count();
+                        let open = settled.unfinished.last().map_or(0, |(_, open)| *open);
                         self.say(&format!("waiting until all is quiet: {open} orders are not finished"));
                         said = Instant::now();
                     }
@@ -184,9 +215,10 @@ impl Exercise {
         Ok(views)
     }
 
-    async fn cancel_open(&self) {
+    async fn cancel_open(&self, also_unknown: bool) {
         for trader in &self.traders {
-            for order in trader.open_orders().await.unwrap_or_default() {
+            let open = trader.open_orders().await.unwrap_or_default();
+            for order in open.iter().filter(|order| also_unknown || order.status != OrderStatus::PendingNew) {
                 let _taken = trader.cancel(order.id).await;
             }
         }

@@ -57,7 +57,7 @@ pub async fn run(exercise: &Exercise, options: &KillOptions) -> Result<Outcome, 
     let progress = load.progress().clone();
     let posted = load.finish().await;
     let settled = exercise.settle(&posted, options.settle_limit).await;
-    let mut outcome = Outcome::of(settled);
+    let mut outcome = Outcome::settled(settled);
     // A drill in which nothing was done between the kills has shown nothing.
     let wanted = usize::try_from(options.times).unwrap_or(usize::MAX) * WORK_ORDERS / 2;
     let (accepted, filled) = (progress.accepted(), outcome.tally().filled);
@@ -128,7 +128,7 @@ pub async fn run_redis(exercise: &Exercise, load: LoadOptions, settle_limit: Dur
     sleep(Duration::from_secs(2)).await;
     load.stop();
     let posted = load.finish().await;
-    let mut outcome = Outcome::of(exercise.settle(&posted, settle_limit).await);
+    let mut outcome = Outcome::settled(exercise.settle(&posted, settle_limit).await);
     outcome.note("accepted_without_redis", accepted);
     outcome.require(accepted > 0, "no order was accepted while Redis was away");
     Ok(outcome)

@@ -1,9 +1,12 @@
 //! What a drill ends with: one line of JSON.
 
+use std::time::Duration;
+
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::check::{Kind, Tally, Verdict, Violation};
+use super::exercise::Settled;
 
 /// Violations that are told one by one; the rest is counted.
 const TOLD_MAX: usize = 50;
@@ -28,6 +31,20 @@ impl Outcome {
                 outcome
             }
         }
+    }
+
+    /// The same with the way to rest: when it was reached, and how many orders were open how long after the load.
+    #[must_use]
+    pub fn settled(settled: Result<Settled, String>) -> Self {
+        let way = settled.as_ref().ok().map(|settled| (settled.after, settled.unfinished.clone()));
+        let mut outcome = Self::of(settled.map(|settled| settled.verdict));
+        if let Some((after, unfinished)) = way {
+            let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+            outcome.note("settled_after_ms", after.map(ms));
+            let steps: Vec<Value> = unfinished.into_iter().map(|(at, open)| json!([ms(at), open])).collect();
+            outcome.note("unfinished_at_ms", steps);
+        }
+        outcome
     }
 
     /// Adds a figure to the line.
@@ -84,5 +101,21 @@ impl Outcome {
         };
         serde_json::to_string(&line)
             .unwrap_or_else(|error| format!("{{\"drill\":\"{drill}\",\"ok\":false,\"error\":\"{error}\"}}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_tells_when_all_was_at_rest_and_how_many_were_not_until_then() {
+        let unfinished = vec![(Duration::from_millis(3), 14), (Duration::from_secs(4), 0)];
+        let settled = Settled { after: Some(Duration::from_secs(4)), unfinished, ..Settled::default() };
+        let line = Outcome::settled(Ok(settled.clone())).line("kill");
+        assert!(line.contains(r#""settled_after_ms":4000"#), "{line}");
+        assert!(line.contains(r#""unfinished_at_ms":[[3,14],[4000,0]]"#), "{line}");
+        let never = Outcome::settled(Ok(Settled { after: None, ..settled })).line("kill");
+        assert!(never.contains(r#""settled_after_ms":null"#), "{never}");
     }
 }

@@ -74,7 +74,7 @@ pub async fn run(exercise: &Exercise, options: &PushOptions) -> Result<Outcome, 
     load.stop();
     let posted = load.finish().await;
     let settled = exercise.settle(&posted, options.settle_limit).await;
-    let mut outcome = Outcome::of(settled);
+    let mut outcome = Outcome::settled(settled);
     let pushes = last_pushes(exercise).await;
     let count = |field: &str| number(&pushes, &format!("/{field}"));
     outcome.require(outcome.tally().filled > 0, "no order was filled");
