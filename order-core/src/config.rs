@@ -296,6 +296,7 @@ impl Settings {
         let (api, ops) = (self.http.api_addr, self.http.ops_addr);
         checks.require(api != ops || api.port() == 0, "http.api_addr and http.ops_addr must differ");
         checks.all_of(self.consumer.validate_against(&self.bus));
+        checks.all_of(self.consumer.validate_against_leases(&self.copies));
         checks.finish()
     }
 

@@ -5,15 +5,19 @@
 //! it holds by leases in the process's own database: they survive the loss of Redis, when doing
 //! everything twice would hurt most, and go by one clock, the database's. A lease saves work and
 //! protects nothing: a copy that does not know how the leases stand (its database does not answer,
-//! or it was stopped for longer than they last) acts as if all partitions were its own.
+//! or it was stopped for longer than they last) acts as if all partitions were its own. One that holds some and cannot work on them hands them to
+//! one that can, if there is any.
 
+mod ability;
 mod config;
 mod keeper;
 mod plan;
 
+pub use ability::Ability;
 pub use config::LeaseConfig;
 pub use keeper::{Keeper, LeaseError};
 
+use ability::Troubles;
 use contracts::Partition;
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -27,6 +31,7 @@ use uuid::Uuid;
 struct View {
     held: BTreeSet<Partition>,
     copies: u32,
+    ability: Ability,
     /// After this nothing is known any more; none: for ever.
     until: Option<Instant>,
 }
@@ -36,6 +41,7 @@ struct View {
 pub struct Leases {
     copy: Uuid,
     view: watch::Receiver<View>,
+    troubles: Troubles,
     /// Keeps the channel open where no keeper runs.
     _sender: Option<Arc<watch::Sender<View>>>,
 }
@@ -49,6 +55,8 @@ pub struct LeaseSnapshot {
     pub copies: u32,
     /// Whether that is known at present; if not, this copy acts as if it were alone.
     pub known: bool,
+    /// Whether it can work on what it holds.
+    pub ability: Ability,
     /// What this copy holds.
     pub partitions: BTreeSet<Partition>,
 }
@@ -57,8 +65,9 @@ impl Leases {
     /// A copy that is always alone, and prefers everything.
     #[must_use]
     pub fn alone() -> Self {
-        let (sender, view) = watch::channel(View { held: Partition::all().collect(), copies: 1, until: None });
-        Self { copy: Uuid::nil(), view, _sender: Some(Arc::new(sender)) }
+        let (sender, view) =
+            watch::channel(View { held: Partition::all().collect(), copies: 1, ability: Ability::Able, until: None });
+        Self { copy: Uuid::nil(), view, troubles: Troubles::default(), _sender: Some(Arc::new(sender)) }
     }
 
     /// Whether this copy is the one to do what a partition needs.
@@ -80,6 +89,12 @@ impl Leases {
         self.view.borrow().copies.max(1)
     }
 
+    /// Says since when a log makes no progress here because something fails; nothing when all is well.
+    /// A copy that fails for long leaves its partitions to one that can.
+    pub fn report_trouble(&self, log: &'static str, since: Option<Instant>) {
+        self.troubles.report(log, since);
+    }
+
     /// Returns after the next change; never, once nothing can change any more.
     pub async fn changed(&mut self) {
         if self.view.changed().await.is_err() {
@@ -95,6 +110,7 @@ impl Leases {
             copy: self.copy,
             copies: view.copies.max(1),
             known: is_known(&view),
+            ability: view.ability,
             partitions: view.held.clone(),
         }
     }

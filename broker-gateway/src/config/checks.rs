@@ -111,6 +111,7 @@ impl Settings {
         checks.all_of(self.bus.validate());
         checks.all_of(self.consumer.validate());
         checks.all_of(self.consumer.validate_against(&self.bus));
+        checks.all_of(self.consumer.validate_against_leases(&self.copies));
         checks.finish()
     }
 

@@ -2,6 +2,7 @@
 
 use crate::bus::BusConfig;
 use crate::config::{Checks, ConfigError};
+use crate::lease::LeaseConfig;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -104,6 +105,19 @@ impl ConsumerConfig {
         checks.finish()
     }
 
+    /// Checks the values against the times of the leases.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`] naming both fields.
+    pub fn validate_against_leases(&self, leases: &LeaseConfig) -> Result<(), ConfigError> {
+        let mut checks = Checks::default();
+        checks.require(
+            leases.trouble_ms_max > self.retry_ms_max,
+            "copies.trouble_ms_max must exceed consumer.retry_ms_max: else one failure looks like an inability",
+        );
+        checks.finish()
+    }
+
     pub(crate) const fn silence(&self) -> Duration {
         Duration::from_millis(self.silence_ms)
     }
@@ -128,6 +142,15 @@ impl ConsumerConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_copy_that_would_leave_its_partitions_before_it_tried_again_is_refused() {
+        let leases = LeaseConfig::default();
+        ConsumerConfig::default().validate_against_leases(&leases).unwrap();
+        let patient = ConsumerConfig { retry_ms_max: 3_000, ..ConsumerConfig::default() };
+        let error = patient.validate_against_leases(&leases).unwrap_err().to_string();
+        assert!(error.contains("copies.trouble_ms_max") && error.contains("consumer.retry_ms_max"), "{error}");
+    }
 
     #[test]
     fn a_consumer_that_would_take_every_pause_for_a_dead_bus_is_refused() {

@@ -22,6 +22,8 @@ pub(super) struct Lane {
     /// Not before then, after trouble.
     retry_at: Option<Instant>,
     delay: ReconnectDelay,
+    /// Since when nothing can be read or applied, or the partition is stopped.
+    trouble_since: Option<Instant>,
 }
 
 impl Lane {
@@ -31,6 +33,13 @@ impl Lane {
 
     fn is_live(&self) -> bool {
         self.ours && self.tracker.stopped().is_none()
+    }
+
+    /// Since when this copy fails at it. A stopped one stays so in whosever hands it is: this copy
+    /// would not read it on if it were given back.
+    fn fails_since(&self) -> Option<Instant> {
+        let fails = self.tracker.stopped().is_some() || (self.ours && self.tracker.is_behind());
+        self.trouble_since.filter(|_| fails)
     }
 }
 
@@ -69,7 +78,10 @@ impl Partitions {
             let applied = positions.get(&partition).copied().unwrap_or_default();
             let tracker = Tracker::new(self.producer, partition, applied);
             let delay = ReconnectDelay::new(self.retry_min, self.retry_max);
-            self.lanes.insert(partition, Lane { tracker, busy: false, ours: true, retry_at: None, delay });
+            self.lanes.insert(
+                partition,
+                Lane { tracker, busy: false, ours: true, retry_at: None, delay, trouble_since: None },
+            );
         }
         self.status.update(|status| status.started = true);
         for partition in Partition::all() {
@@ -113,12 +125,24 @@ impl Partitions {
                 // What another copy reads is not behind here.
                 let applied = lane.tracker.applied().seq;
                 lane.tracker.saw_head(applied, now);
+                if lane.tracker.stopped().is_none() {
+                    lane.trouble_since = None;
+                }
             }
         }
         for partition in changed {
             self.show(partition);
         }
         gained
+    }
+
+    /// Since when a partition makes no progress because something fails.
+    pub(super) fn trouble_since(&self) -> Option<Instant> {
+        self.lanes.values().filter_map(Lane::fails_since).min()
+    }
+
+    pub(super) fn has_any(&self) -> bool {
+        self.lanes.values().any(|lane| lane.ours)
     }
 
     pub(super) fn none_readable(&self, now: Instant) -> bool {
@@ -176,6 +200,7 @@ impl Partitions {
         } else {
             lane.retry_at = None;
             lane.delay.reset();
+            lane.trouble_since = None;
         }
         lane.tracker.moved_to(to, by_bus, now);
         metrics::counter!(
@@ -188,7 +213,15 @@ impl Partitions {
         self.show(partition);
     }
 
-    /// Trouble: not before a delay that grows.
+    /// Something fails, here or at the producer.
+    pub(super) fn failed(&mut self, partition: Partition, now: Instant) {
+        if let Some(lane) = self.lanes.get_mut(&partition) {
+            lane.trouble_since.get_or_insert(now);
+        }
+        self.retry_later(partition, now);
+    }
+
+    /// Not before a delay that grows.
     pub(super) fn retry_later(&mut self, partition: Partition, now: Instant) {
         if let Some(lane) = self.lanes.get_mut(&partition) {
             lane.busy = false;
@@ -202,12 +235,13 @@ impl Partitions {
         if let Some(lane) = self.lanes.get_mut(&partition) {
             let applied = lane.tracker.applied().seq;
             lane.tracker.saw_head(applied, now);
+            lane.trouble_since = None;
         }
         self.show(partition);
     }
 
     /// Stands still until a person has looked.
-    pub(super) fn stop(&mut self, partition: Partition, reason: String) {
+    pub(super) fn stop(&mut self, partition: Partition, reason: String, now: Instant) {
         let Some(lane) = self.lanes.get_mut(&partition) else { return };
         lane.busy = false;
         if lane.tracker.stopped().is_none() {
@@ -220,6 +254,7 @@ impl Partitions {
                 "partition stopped: the producer's history is not the one that was applied"
             );
             lane.tracker.stop(reason);
+            lane.trouble_since = Some(now);
             self.show_stopped();
         }
         self.show(partition);
@@ -235,6 +270,9 @@ impl Partitions {
             lane.tracker.moved_to(*position, false, now);
             lane.retry_at = None;
             lane.delay.reset();
+            if lane.tracker.stopped().is_none() {
+                lane.trouble_since = None;
+            }
             self.show(*partition);
         }
     }

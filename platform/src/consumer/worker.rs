@@ -51,6 +51,8 @@ pub(super) struct Worker<S> {
     positions_wanted: bool,
     report_due: Instant,
     feed_due: Instant,
+    /// Since when the feed does not tell its heads.
+    feed_fails_since: Option<Instant>,
     feed_delay: ReconnectDelay,
     bus_due: Instant,
     bus_delay: ReconnectDelay,
@@ -79,6 +81,7 @@ impl<S: Sink> Worker<S> {
             positions_wanted: false,
             report_due: now,
             feed_due: now,
+            feed_fails_since: None,
             feed_delay: delay(config.poll_interval_ms, config.retry_ms_max.max(config.poll_interval_ms)),
             bus_due: now,
             bus_delay: delay(config.bus_retry_ms_min, config.bus_retry_ms_max),
@@ -135,6 +138,7 @@ impl<S: Sink> Worker<S> {
             self.reread_positions().await;
         }
         self.ask_feed_heads();
+        self.leases.report_trouble(self.producer.as_str(), self.trouble_since());
         let now = Instant::now();
         match self.mode.mode() {
             Mode::Bus => {
@@ -153,6 +157,14 @@ impl<S: Sink> Worker<S> {
                 self.wait(shutdown).await;
             }
         }
+    }
+
+    /// Since when this copy cannot do its part. While the bus brings everything, and something is to be
+    /// brought, a feed that is away is none.
+    fn trouble_since(&self) -> Option<Instant> {
+        let needs_feed = self.mode.mode() == Mode::Polling || !self.partitions.has_any();
+        let feed = self.feed_fails_since.filter(|_| needs_feed);
+        self.partitions.trouble_since().into_iter().chain(feed).min()
     }
 
     /// Waits for the next thing that can happen by itself.
@@ -299,11 +311,12 @@ impl<S: Sink> Worker<S> {
         match heads {
             Ok(heads) => {
                 self.feed_delay.reset();
+                self.feed_fails_since = None;
                 self.status.update(|status| status.feed_reachable = true);
                 for (partition, applied) in asked {
                     let head = heads.get(&partition).copied().unwrap_or_default();
                     match history_fault(applied, head) {
-                        Some(fault) => self.partitions.stop(partition, fault),
+                        Some(fault) => self.partitions.stop(partition, fault, now),
                         None => self.partitions.saw_head(partition, head.seq, now),
                     }
                 }
@@ -315,6 +328,7 @@ impl<S: Sink> Worker<S> {
             }
             Err(error) => {
                 self.feed_failed(&error);
+                self.feed_fails_since.get_or_insert(now);
                 self.feed_due = now + self.feed_delay.next_delay();
             }
         }
@@ -374,10 +388,10 @@ impl<S: Sink> Worker<S> {
                     .increment(1);
                 self.partitions.nothing_there(partition, now);
             }
-            JobEnd::HistoryFault(fault) => self.partitions.stop(partition, fault),
+            JobEnd::HistoryFault(fault) => self.partitions.stop(partition, fault, now),
             JobEnd::FeedFailed(error) => {
                 self.feed_failed(&error);
-                self.partitions.retry_later(partition, now);
+                self.partitions.failed(partition, now);
             }
             JobEnd::SinkFailed(error) => {
                 metrics::counter!("consumer_sink_errors_total", "consumer" => consumer, "producer" => producer)
@@ -385,7 +399,7 @@ impl<S: Sink> Worker<S> {
                 self.note("events could not be applied", &error);
                 // The commit may have gone through.
                 self.positions_wanted = true;
-                self.partitions.retry_later(partition, now);
+                self.partitions.failed(partition, now);
             }
             JobEnd::Panicked => {
                 metrics::counter!("consumer_panics_total", "consumer" => consumer, "producer" => producer).increment(1);
@@ -396,7 +410,7 @@ impl<S: Sink> Worker<S> {
                     "applying events panicked; they are offered again"
                 );
                 self.positions_wanted = true;
-                self.partitions.retry_later(partition, now);
+                self.partitions.failed(partition, now);
             }
             JobEnd::Abandoned => self.partitions.retry_later(partition, now),
         }

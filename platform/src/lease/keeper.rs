@@ -1,13 +1,14 @@
 //! Keeps a copy's row and leases in the database.
 
+use super::ability::{Ability, Judge, Troubles};
 use super::config::LeaseConfig;
-use super::plan::{Plan, Row, plan};
+use super::plan::{Living, Plan, Row, plan};
 use super::{Leases, View};
 use contracts::Partition;
 use contracts::partition::PartitionError;
 use sqlx::{PgConnection, PgPool};
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use thiserror::Error;
 use tokio::sync::watch;
@@ -53,6 +54,8 @@ pub struct Keeper {
     pool: PgPool,
     config: LeaseConfig,
     view: Arc<watch::Sender<View>>,
+    troubles: Troubles,
+    judge: Mutex<Judge>,
 }
 
 impl Keeper {
@@ -61,10 +64,11 @@ impl Keeper {
     #[must_use]
     pub fn new(copy: Uuid, pool: PgPool, config: LeaseConfig) -> (Self, Leases) {
         // Nothing is known before the first look.
-        let unknown = View { held: BTreeSet::new(), copies: 1, until: Some(Instant::now()) };
+        let unknown = View { held: BTreeSet::new(), copies: 1, ability: Ability::Able, until: Some(Instant::now()) };
         let (sender, view) = watch::channel(unknown);
-        let keeper = Self { copy, pool, config, view: Arc::new(sender) };
-        let leases = Leases { copy, view, _sender: None };
+        let troubles = Troubles::default();
+        let leases = Leases { copy, view, troubles: troubles.clone(), _sender: None };
+        let keeper = Self { copy, pool, config, view: Arc::new(sender), troubles, judge: Mutex::default() };
         (keeper, leases)
     }
 
@@ -104,45 +108,55 @@ impl Keeper {
     /// [`LeaseError`]; the next round tries again.
     pub async fn renew(&self) -> Result<(), LeaseError> {
         // From before the round: what is measured here ends no later than in the database.
-        let until = Instant::now() + self.config.duration();
-        let round = self.try_renew();
+        let now = Instant::now();
+        let until = now + self.config.duration();
+        let ability = self.judge().ability(self.troubles.since(), now, &self.config);
+        let round = self.try_renew(ability, now);
         let (held, copies) =
             tokio::time::timeout(self.config.duration(), round).await.map_err(|_| LeaseError::Late)??;
         metrics::gauge!("lease_partitions").set(f64::from(u32::try_from(held.len()).unwrap_or(u32::MAX)));
         metrics::gauge!("lease_copies").set(f64::from(copies));
         self.view.send_if_modified(|view| {
-            let changed = view.held != held || view.copies != copies;
+            let changed = view.held != held || view.copies != copies || view.ability != ability;
             if changed {
-                tracing::info!(copy = %self.copy, copies, partitions = ?numbers(&held), "leases changed");
+                let (copy, ability, partitions) = (self.copy, ability.as_str(), numbers(&held));
+                tracing::info!(%copy, copies, ability, ?partitions, "leases changed");
             }
-            *view = View { held, copies, until: Some(until) };
+            *view = View { held, copies, ability, until: Some(until) };
             changed
         });
         Ok(())
     }
 
-    async fn try_renew(&self) -> Result<(BTreeSet<Partition>, u32), LeaseError> {
+    async fn try_renew(&self, ability: Ability, now: Instant) -> Result<(BTreeSet<Partition>, u32), LeaseError> {
         let mut tx = self.pool.begin().await.map_err(LeaseError::Begin)?;
         no_wait_for_disk(&mut tx).await.map_err(LeaseError::Begin)?;
-        let copies = self.announce(&mut tx).await?;
+        let copies = self.announce(&mut tx, ability).await?;
         let rows = read(&mut tx).await?;
-        let Plan { keep, release, claim } = plan(self.copy, &copies, &rows);
+        let gives_up = self.judge().gives_up(self.copy, &copies, now, &self.config);
+        let Plan { keep, release, claim } = plan(self.copy, &copies, gives_up, &rows);
         let mut held = self.keep(&mut tx, &keep, &release).await?;
         if !claim.is_empty() {
             held.extend(self.claim(&mut tx, &claim).await?);
         }
         tx.commit().await.map_err(LeaseError::Commit)?;
+        if gives_up && !release.is_empty() {
+            self.judge().gave_up(now, &self.config);
+            metrics::counter!("lease_given_up_total").increment(release.len() as u64);
+            tracing::warn!(copy = %self.copy, "this copy cannot work on its partitions; others that can take them");
+        }
         Ok((held, u32::try_from(copies.len()).unwrap_or(u32::MAX)))
     }
 
-    /// Says that this copy lives; answers which ones do.
-    async fn announce(&self, conn: &mut PgConnection) -> Result<Vec<Uuid>, LeaseError> {
+    /// Says that this copy lives, and whether it can work; answers the same of all that do.
+    async fn announce(&self, conn: &mut PgConnection, ability: Ability) -> Result<Vec<Living>, LeaseError> {
         sqlx::query!(
-            "insert into copies as c (copy_id, started_at, expires_at)
-             values ($1, clock_timestamp(), clock_timestamp() + $2::bigint * interval '1 millisecond')
-             on conflict (copy_id) do update set expires_at = excluded.expires_at",
+            "insert into copies as c (copy_id, started_at, expires_at, ability)
+             values ($1, clock_timestamp(), clock_timestamp() + $2::bigint * interval '1 millisecond', $3)
+             on conflict (copy_id) do update set expires_at = excluded.expires_at, ability = excluded.ability",
             self.copy,
             self.duration_ms(),
+            ability.as_str(),
         )
         .execute(&mut *conn)
         .await
@@ -156,10 +170,13 @@ impl Keeper {
         .execute(&mut *conn)
         .await
         .map_err(LeaseError::Announce)?;
-        sqlx::query_scalar!("select copy_id from copies where expires_at > clock_timestamp() order by copy_id")
-            .fetch_all(conn)
-            .await
-            .map_err(LeaseError::Read)
+        let living =
+            sqlx::query!("select copy_id, ability from copies where expires_at > clock_timestamp() order by copy_id")
+                .fetch_all(conn)
+                .await
+                .map_err(LeaseError::Read)?;
+        let living = living.into_iter();
+        Ok(living.map(|row| Living { id: row.copy_id, ability: Ability::read(&row.ability) }).collect())
     }
 
     /// Renews and gives back, as far as the leases are still this copy's.
@@ -228,6 +245,10 @@ impl Keeper {
             .await
             .map_err(LeaseError::Release)?;
         tx.commit().await.map_err(LeaseError::Commit)
+    }
+
+    fn judge(&self) -> MutexGuard<'_, Judge> {
+        self.judge.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn duration_ms(&self) -> i64 {

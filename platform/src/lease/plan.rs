@@ -1,5 +1,6 @@
 //! Who should hold what. Pure: rows in, wishes out; the database has the last word.
 
+use super::ability::Ability;
 use contracts::Partition;
 use uuid::Uuid;
 
@@ -10,6 +11,13 @@ pub(super) struct Row {
     pub(super) holder: Option<Uuid>,
     /// Whether the lease lasts still.
     pub(super) lasts: bool,
+}
+
+/// A copy that lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Living {
+    pub(super) id: Uuid,
+    pub(super) ability: Ability,
 }
 
 /// What a copy wishes to change.
@@ -23,10 +31,18 @@ pub(super) struct Plan {
     pub(super) claim: Vec<Partition>,
 }
 
-/// Works out what one of the living copies (in one order for all, `me` among them) should do.
-pub(super) fn plan(me: Uuid, copies: &[Uuid], rows: &[Row]) -> Plan {
-    let count = copies.len().max(1);
-    let rank = copies.iter().position(|copy| *copy == me).unwrap_or_default();
+/// Works out what one of the living copies (in one order for all, `me` among them) should do. Those
+/// that are unable have no share, unless all are; what such a one holds it keeps until it `gives_up`.
+pub(super) fn plan(me: Uuid, copies: &[Living], gives_up: bool, rows: &[Row]) -> Plan {
+    let able: Vec<Uuid> = copies.iter().filter(|copy| copy.ability != Ability::Unable).map(|copy| copy.id).collect();
+    let all = || copies.iter().map(|copy| copy.id).collect();
+    let sharing: Vec<Uuid> = if able.is_empty() { all() } else { able };
+    let Some(rank) = sharing.iter().position(|copy| *copy == me) else {
+        let mine = rows.iter().filter(|row| row.holder == Some(me)).map(|row| row.partition).collect();
+        let (keep, release) = if gives_up { (Vec::new(), mine) } else { (mine, Vec::new()) };
+        return Plan { keep, release, claim: Vec::new() };
+    };
+    let count = sharing.len().max(1);
     let share = rows.len() / count + usize::from(rank < rows.len() % count);
     let mine = rows.iter().filter(|row| row.holder == Some(me)).map(|row| row.partition);
     let (mut keep, mut release) = (Vec::new(), Vec::new());
@@ -64,6 +80,10 @@ mod tests {
         Uuid::from_u128(u128::from(n))
     }
 
+    fn able(copies: &[Uuid]) -> Vec<Living> {
+        copies.iter().map(|id| Living { id: *id, ability: Ability::Able }).collect()
+    }
+
     /// What the database makes of a plan.
     fn carry_out(me: Uuid, plan: &Plan, rows: &mut [Row]) {
         for row in rows {
@@ -85,11 +105,11 @@ mod tests {
     #[test]
     fn a_copy_alone_takes_everything_and_gives_half_to_the_next() {
         let mut rows = rows(&[None; 16], &[]);
-        let first = plan(id(1), &[id(1)], &rows);
+        let first = plan(id(1), &able(&[id(1)]), false, &rows);
         carry_out(id(1), &first, &mut rows);
         assert_eq!(held(&rows, id(1)), 16);
         for copy in [2, 1, 2] {
-            let next = plan(id(copy), &[id(1), id(2)], &rows);
+            let next = plan(id(copy), &able(&[id(1), id(2)]), false, &rows);
             carry_out(id(copy), &next, &mut rows);
         }
         assert_eq!((held(&rows, id(1)), held(&rows, id(2))), (8, 8));
@@ -106,7 +126,7 @@ mod tests {
             let mut rows = rows(&holders, &dead);
             for _round in 0..3 {
                 for copy in &copies {
-                    let plan = plan(*copy, &copies, &rows);
+                    let plan = plan(*copy, &able(&copies), false, &rows);
                     carry_out(*copy, &plan, &mut rows);
                 }
             }
@@ -118,15 +138,48 @@ mod tests {
         }
 
         #[test]
+        fn those_that_can_share_what_those_that_cannot_gave_up_and_nothing_moves_when_none_can(
+            abilities in prop::collection::vec(
+                prop_oneof![Just(Ability::Able), Just(Ability::Troubled), Just(Ability::Unable)], 1..6
+            ),
+        ) {
+            let everyone: Vec<Uuid> = (1_u8..).take(abilities.len()).map(id).collect();
+            let copies: Vec<Living> =
+                everyone.iter().zip(&abilities).map(|(id, ability)| Living { id: *id, ability: *ability }).collect();
+            let mut rows = rows(&[None; 16], &[]);
+            for copy in &everyone {
+                let plan = plan(*copy, &able(&everyone), false, &rows);
+                carry_out(*copy, &plan, &mut rows);
+            }
+            let before = rows.clone();
+            for _round in 0..3 {
+                for copy in &copies {
+                    let plan = plan(copy.id, &copies, copy.ability == Ability::Unable, &rows);
+                    carry_out(copy.id, &plan, &mut rows);
+                }
+            }
+            prop_assert!(rows.iter().all(|row| row.lasts && row.holder.is_some()));
+            let sharing = abilities.iter().filter(|ability| **ability != Ability::Unable).count();
+            if sharing == 0 {
+                prop_assert_eq!(&rows, &before);
+            }
+            for copy in copies.iter().filter(|_| sharing > 0) {
+                let share = held(&rows, copy.id);
+                let unable = copy.ability == Ability::Unable;
+                prop_assert!(if unable { share == 0 } else { share >= 16 / sharing }, "{share}");
+            }
+        }
+
+        #[test]
         fn nothing_moves_between_copies_that_have_their_shares(count in 1_usize..7) {
             let copies: Vec<Uuid> = (0..count).map(|n| id(u8::try_from(n).unwrap())).collect();
             let mut rows = rows(&[None; 16], &[]);
             for copy in &copies {
-                let plan = plan(*copy, &copies, &rows);
+                let plan = plan(*copy, &able(&copies), false, &rows);
                 carry_out(*copy, &plan, &mut rows);
             }
             for copy in &copies {
-                let plan = plan(*copy, &copies, &rows);
+                let plan = plan(*copy, &able(&copies), false, &rows);
                 prop_assert!(plan.release.is_empty() && plan.claim.is_empty());
             }
         }

@@ -2,7 +2,7 @@
 
 use crate::world::{FeedServer, PATIENCE, Reader, bus_config, commit, database, partition, publisher};
 use contracts::Partition;
-use platform::lease::{Keeper, LeaseConfig, Leases};
+use platform::lease::{Ability, Keeper, LeaseConfig, Leases};
 use platform::testing::{TestRedis, eventually};
 use sqlx::PgPool;
 use std::collections::BTreeSet;
@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-const CONFIG: LeaseConfig = LeaseConfig { duration_ms: 3_000, renewal_ms: 40 };
+const CONFIG: LeaseConfig = LeaseConfig { duration_ms: 3_000, renewal_ms: 40, trouble_ms_max: 300, rest_ms: 600 };
 
 /// A copy whose leases are kept until it is stopped or killed.
 struct Copy {
@@ -74,7 +74,7 @@ async fn a_killed_copy_is_taken_over_when_its_leases_end() {
 async fn a_copy_that_ends_in_order_leaves_nothing_to_wait_for() {
     let db = database().await;
     // Leases that would last for longer than the test waits.
-    let config = LeaseConfig { duration_ms: 600_000, renewal_ms: 40 };
+    let config = LeaseConfig { duration_ms: 600_000, ..CONFIG };
     let (keeper, leaving) = Keeper::new(Uuid::now_v7(), db.pool.clone(), config);
     let shutdown = CancellationToken::new();
     let task = tokio::spawn(keeper.run(shutdown.clone()));
@@ -151,4 +151,71 @@ async fn copies_consume_disjoint_partitions_and_a_dead_ones_are_read_on_exactly_
     let survivor = running.next().unwrap();
     assert!(eventually(PATIENCE, || async { survivor.snapshot().lag_events == 0 }).await);
     assert!(survivor.snapshot().partitions.values().all(|status| status.ours && status.applied == 5));
+}
+
+#[tokio::test]
+async fn a_copy_that_cannot_read_leaves_its_partitions_to_one_that_can_and_takes_part_again_later() {
+    let (log, reader, redis) = (database().await, Reader::create().await, TestRedis::start());
+    let (open, closed) = (FeedServer::start(&log.pool).await, FeedServer::start(&log.pool).await);
+    let (publisher, _stop) = publisher(&log.pool, redis.config(), bus_config());
+    let copies = [Copy::start(&reader.db.pool), Copy::start(&reader.db.pool)];
+    assert!(shares(&[&copies[0], &copies[1]], &[8, 8]).await);
+    closed.set_down(true);
+    let _able = reader.run_copy(redis.config(), open.client(), copies[0].leases.clone());
+    let _unable = reader.run_copy(redis.config(), closed.client(), copies[1].leases.clone());
+    let mut sent = Vec::new();
+    for partition in Partition::all() {
+        let events = commit(&log.pool, partition, 2).await;
+        publisher.committed(events.clone());
+        sent.push((partition, events));
+    }
+    for (partition, events) in &sent {
+        assert!(reader.has_exactly(*partition, events).await, "{partition} stands still");
+    }
+    assert!(shares(&[&copies[0], &copies[1]], &[16, 0]).await);
+    closed.set_down(false);
+    assert!(shares(&[&copies[0], &copies[1]], &[8, 8]).await);
+    assert_eq!(copies[1].leases.snapshot().ability, Ability::Able);
+}
+
+#[tokio::test]
+async fn when_no_copy_can_read_every_partition_stays_where_it_is() {
+    let (log, reader, redis) = (database().await, Reader::create().await, TestRedis::start());
+    let feed = FeedServer::start(&log.pool).await;
+    let (publisher, _stop) = publisher(&log.pool, redis.config(), bus_config());
+    let copies = [Copy::start(&reader.db.pool), Copy::start(&reader.db.pool)];
+    assert!(shares(&[&copies[0], &copies[1]], &[8, 8]).await);
+    let held = || copies.each_ref().map(Copy::held);
+    let before = held();
+    feed.set_down(true);
+    let _running: Vec<_> =
+        copies.iter().map(|copy| reader.run_copy(redis.config(), feed.client(), copy.leases.clone())).collect();
+    let mut sent = Vec::new();
+    for partition in Partition::all() {
+        let events = commit(&log.pool, partition, 2).await;
+        publisher.committed(events.clone());
+        sent.push((partition, events));
+    }
+    let all = |ability| {
+        let copies = &copies;
+        async move { copies.iter().all(|copy| copy.leases.snapshot().ability == ability) }
+    };
+    assert!(eventually(PATIENCE, || all(Ability::Unable)).await);
+    // Many more rounds of both.
+    let rounds = "select count(*) from copies where expires_at > $1";
+    let later: time::OffsetDateTime = sqlx::query_scalar("select max(expires_at) + interval '1 second' from copies")
+        .fetch_one(&reader.db.pool)
+        .await
+        .unwrap();
+    let went_on = || async {
+        assert_eq!(held(), before, "leases moved");
+        sqlx::query_scalar::<_, i64>(rounds).bind(later).fetch_one(&reader.db.pool).await.unwrap() == 2
+    };
+    assert!(eventually(PATIENCE, went_on).await);
+    feed.set_down(false);
+    for (partition, events) in &sent {
+        assert!(reader.has_exactly(*partition, events).await);
+    }
+    assert!(eventually(PATIENCE, || all(Ability::Able)).await);
+    assert_eq!(held(), before);
 }
