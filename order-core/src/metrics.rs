@@ -80,6 +80,7 @@ pub static OWN: Group = Group {
             &["transport"],
             "Time from an update's commit until it was handed to a live stream's socket.",
         ),
+        counter("key_watch_failures_total", "looks", &[], "Looks whether any API key has changed that failed."),
         counter("stream_poll_failures_total", "polls", &[], "Looks for new updates or ended keys that failed."),
         counter("stream_updates_sent_total", "updates", &["transport"], "Updates handed to sockets."),
     ],

@@ -41,7 +41,7 @@ impl Default for ConsumerConfig {
     fn default() -> Self {
         Self {
             bus_batch_len_max: 256,
-            bus_block_ms: 500,
+            bus_block_ms: 250,
             heads_interval_ms: 250,
             silence_ms: 500,
             bus_retry_ms_min: 200,

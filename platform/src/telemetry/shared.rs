@@ -106,6 +106,7 @@ pub static CONSUMERS: Group = Group {
         counter("lease_errors_total", "rounds", &[], "Rounds of lease keeping that failed."),
         gauge("lease_partitions", "partitions", &[], "Partitions, or the one stream, whose lease this copy holds."),
         counter("lease_taken_total", "leases", &[], "Leases taken over by this copy."),
+        counter("lease_given_up_total", "leases", &[], "Leases left to copies that can work, because this one cannot."),
     ],
 };
 
