@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help stack start stop status demo test drill drill-kill drill-push drill-redis drill-bus drill-copies drill-overspend drill-duplicate drill-hangup bench sdk-check sdk-check-node lock-proof prepare servers build
+.PHONY: help stack start stop status demo test drill drill-kill drill-push drill-redis drill-bus drill-copies drill-overspend drill-duplicate drill-hangup bench sdk-check sdk-check-node lock-proof models prepare servers build
 
 # PROFILE=release runs optimised binaries.
 PROFILE ?= dev
@@ -56,6 +56,9 @@ test: ## Formatting, lints, all tests, query data, docs, dependencies.
 
 lock-proof: servers ## Proves that the tests of the account lock can fail: they must, without the version check. Some minutes, once.
 	@scripts/lock-proof.sh
+
+models: ## The models of the protocols, within wide bounds too: minutes, and gigabytes of memory.
+	@cargo test --locked -p models --test it -- --nocapture --include-ignored
 
 drill-kill: servers build ## Kills PROCESS (or all) TIMES times under load and compares with the broker. REDIS=1 stops Redis for 30 s too.
 	@$(RUN) $(BIN)/drill kill --process $(PROCESS) --times $(TIMES) --seed $(SEED) $(if $(REDIS),--redis)

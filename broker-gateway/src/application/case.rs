@@ -290,7 +290,7 @@ impl<'a> Case<'a> {
             give_up_at: claimed_at.saturating_add(timings.give_up_after()),
         };
         request.attempts = number;
-        request.asked.count = 0;
+        request.asked.start_again();
         if number == 1 {
             let (order_id, broker) = (request.order_id, request.broker.clone());
             self.change.events.push(GatewayEvent::Sent { order_id, broker, attempt: number });
@@ -312,9 +312,7 @@ impl<'a> Case<'a> {
 
     /// Claims a lookup by our key. Answers when it began at the earliest.
     pub fn claim_ask(&mut self) -> OffsetDateTime {
-        let asked = &mut self.change.request.asked;
-        asked.count = asked.count.saturating_add(1);
-        asked.last_began_at = Some(self.now.at);
+        self.change.request.asked.began(self.now.at);
         self.hold_for_call(Rank::Question);
         self.now.at
     }

@@ -4,7 +4,7 @@ use super::outcome::{CreateOutcome, Refusal};
 use time::OffsetDateTime;
 
 /// How an attempt ended, as far as the fold over attempts needs it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum AttemptEnd {
     /// The broker took this attempt.
     Accepted,
@@ -19,7 +19,7 @@ pub enum AttemptEnd {
 }
 
 /// One row of the attempt log.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Attempt {
     /// Counts the order's attempts, from 1.
     pub number: i32,
@@ -38,6 +38,14 @@ impl Attempt {
     #[must_use]
     pub const fn may_have_arrived(&self) -> bool {
         !matches!(self.end, Some((AttemptEnd::NotSent | AttemptEnd::Rejected(_), _)))
+    }
+
+    /// Its owner saw how it ended. A result that comes after the attempt was given up still counts:
+    /// it is the truth about this attempt; any other second end is ignored.
+    pub fn close(&mut self, end: AttemptEnd, at: OffsetDateTime) {
+        if matches!(self.end, None | Some((AttemptEnd::Unknown, _))) {
+            self.end = Some((end, at));
+        }
     }
 }
 

@@ -30,7 +30,7 @@ pub enum CreateOutcome {
 }
 
 /// A refusal in the broker's own words.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Refusal {
     /// The broker's code; 0 where it gave none.
     pub code: i64,

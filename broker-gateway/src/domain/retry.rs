@@ -72,7 +72,7 @@ pub enum Action {
 }
 
 /// How a request ends without having lived at the broker, and on what evidence.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Finish {
     /// Refused, and nothing else can have lived.
     Refused(Refusal),
@@ -91,7 +91,7 @@ pub enum Finish {
 }
 
 /// What proves that an order is not at the broker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AbsenceProof {
     /// No attempt left us.
     NothingLeft,
@@ -100,7 +100,7 @@ pub enum AbsenceProof {
 }
 
 /// Why a program may not settle an order.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ManualReason {
     /// The broker cannot be asked, and sending again could make a second order.
     CannotBeAsked,

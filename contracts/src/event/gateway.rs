@@ -20,7 +20,7 @@ pub enum EvidenceSource {
 }
 
 /// Why an order never left us. Proof, not silence: no attempt may have reached the broker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NotSentReason {
     /// The customer cancelled it first.

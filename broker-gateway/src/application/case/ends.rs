@@ -16,10 +16,8 @@ impl Case<'_> {
     pub fn attempt_ended(&mut self, number: i32, outcome: &CreateOutcome, trace: CallTrace) {
         let end = AttemptEnd::from(outcome);
         let was_open = self.attempts.iter().find(|a| a.number == number).is_some_and(|a| a.end.is_none());
-        for attempt in &mut self.attempts {
-            if attempt.number == number && matches!(attempt.end, None | Some((AttemptEnd::Unknown, _))) {
-                attempt.end = Some((end.clone(), self.now.at));
-            }
+        for attempt in self.attempts.iter_mut().filter(|attempt| attempt.number == number) {
+            attempt.close(end.clone(), self.now.at);
         }
         self.change.ended_attempts.push(EndedAttempt { number, outcome: outcome.as_str(), trace });
         let order_id = self.change.request.order_id;
@@ -56,10 +54,7 @@ impl Case<'_> {
             LookupOutcome::Found(seen) => {
                 self.seen(seen, EvidenceSource::Lookup);
             }
-            LookupOutcome::None => {
-                let none_at = &mut self.change.request.asked.last_none_began_at;
-                *none_at = (*none_at).max(Some(began_at));
-            }
+            LookupOutcome::None => self.change.request.asked.heard_none(began_at),
             LookupOutcome::RateLimited { .. } | LookupOutcome::NotSent { .. } | LookupOutcome::Unknown { .. } => {}
         }
     }

@@ -1,0 +1,13 @@
+//! What the engine decides, tried in every way: exhaustive models of its protocols and a seeded
+//! simulation of whole stories. Both call the production functions themselves; what is modelled is
+//! the world around them: brokers, networks, databases, clocks, and processes that die.
+
+pub mod check;
+pub mod retry;
+
+/// The broker of every model.
+#[must_use]
+#[expect(clippy::expect_used, reason = "the name is one")]
+pub fn broker_id() -> contracts::BrokerId {
+    contracts::BrokerId::new("sim").expect("a valid name")
+}

@@ -1,0 +1,5 @@
+//! Every check, with its bounds, and every design that a check must refute.
+
+#![allow(clippy::print_stdout, clippy::expect_used, reason = "a check says what it reached, and fails loudly")]
+
+mod retry;
