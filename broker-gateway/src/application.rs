@@ -8,6 +8,7 @@ pub mod claim;
 pub mod dossier;
 pub mod intake;
 pub mod lane;
+pub mod lane_rate;
 pub mod ports;
 pub mod record;
 pub mod recorder;

@@ -3,12 +3,15 @@
 use crate::adapters::alpaca::Alpaca;
 use crate::adapters::caller::{CallerError, HttpCaller};
 use crate::adapters::db::{CHECKS, MIGRATOR, PgStore, RequestInspector};
-use crate::adapters::http::{GatewayHealth, OpsPort, deferred_router, ops_router, peer_router, reference_router};
+use crate::adapters::http::{
+    GatewayHealth, LanePort, OpsPort, deferred_router, lane_router, ops_router, peer_router, reference_router,
+};
 use crate::adapters::intake::Intake;
 use crate::adapters::jitter::RandomJitter;
 use crate::adapters::redrive;
 use crate::application::chain::Chain;
 use crate::application::lane::{LaneControl, LaneWorker};
+use crate::application::lane_rate::{self, LaneRate, LaneRateStore};
 use crate::application::ports::StoreError;
 use crate::application::recorder::Recorder;
 use crate::application::reference::{self, Instruments};
@@ -61,6 +64,9 @@ pub enum StartError {
     /// Orders in doubt, to be looked into first.
     #[error("orders in doubt could not be made due")]
     Review(#[from] StoreError),
+    /// The rate that an operator set.
+    #[error("rate of the lane could not be read")]
+    Rate(#[source] StoreError),
     /// The bus's address.
     #[error("bus cannot be used")]
     Bus(#[from] LinkError),
@@ -137,6 +143,9 @@ impl Service {
             // Until the others have seen that they share the broker's rate with one more.
             control.hold(Duration::from_millis(settings.copies.renewal_ms.saturating_mul(2)));
         }
+        let lane = &settings.lane;
+        let rate = LaneRate::new(control.clone(), lane.rate_per_s, lane.rate_per_s_max);
+        rate.apply(store.rate(&rules.profile.broker).await.map_err(StartError::Rate)?);
         let wake = Arc::new(Notify::new());
         let parts = Parts { settings, rules, clock, store, control, wake, leases, shutdown: shutdown.clone() };
 
@@ -152,18 +161,19 @@ impl Service {
         parts.start_reference(&mut tasks, instruments.clone())?;
         tasks.spawn(watch(Arc::clone(&parts.store), health.clone(), parts.settings.watch, shutdown.clone()));
         let tokens = parts.settings.tokens.clone();
-        let port = OpsPort {
-            store: Arc::clone(&parts.store),
-            rules: Arc::clone(&parts.rules),
-            lane: parts.control.clone(),
-            rate_per_s_max: parts.settings.lane.rate_per_s_max,
-        };
+        let port = OpsPort { store: Arc::clone(&parts.store), rules: Arc::clone(&parts.rules) };
+        let broker = parts.rules.profile.broker.clone();
+        let every = Duration::from_millis(parts.settings.lane.rate_interval_ms);
+        let store = Arc::clone(&parts.store);
+        tasks.spawn(lane_rate::follow(store, broker.clone(), rate.clone(), every, shutdown.clone()));
+        let lane_port = LanePort { store: Arc::clone(&parts.store), broker, rate };
         let deferred_store = Arc::clone(&parts.store);
         let router = base(draining(Arc::new(health), asked.clone()))
             .merge(feed::router(pool, Producer::BrokerGateway, tokens.peer.clone()))
             .merge(reference_router(instruments, tokens.peer.clone()))
             .merge(peer_router(Arc::clone(&port.store), tokens.peer.clone()))
             .merge(deferred_router(deferred_store, tokens.operators()))
+            .merge(lane_router(lane_port, tokens.operators()))
             .merge(ops_router(port, tokens.operators()));
         let router = closing(router, asked.clone());
         let ops_end = CancellationToken::new();

@@ -6,6 +6,7 @@ mod error;
 mod gauges;
 mod inspect;
 mod load;
+mod operations;
 mod row;
 mod settle;
 mod slice;

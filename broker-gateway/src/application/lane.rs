@@ -57,7 +57,7 @@ impl LaneControl {
         self.lane.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the rate from now on, for this process.
+    /// Changes the rate of all copies together from now on, in this one.
     pub fn set_rate(&self, rate_per_s: u32) {
         self.lock().set_rate(self.started.elapsed(), rate_per_s);
         show_rate(rate_per_s);

@@ -161,6 +161,7 @@ impl Settings {
             ("lane.claim_len_max", i128::from(lane.claim_len_max)),
             ("lane.record_len_max", lane.record_len_max as i128),
             ("lane.record_queue_len_max", lane.record_queue_len_max as i128),
+            ("lane.rate_interval_ms", i128::from(lane.rate_interval_ms)),
             ("lane.poll_interval_ms", i128::from(lane.poll_interval_ms)),
             ("lane.unreachable_pause_first_ms", i128::from(lane.unreachable_pause_first_ms)),
             ("lane.rate_limited_pause_ms", i128::from(lane.rate_limited_pause_ms)),

@@ -138,6 +138,7 @@ pub struct LaneSettings {
     pub claim_len_max: u32,
     pub record_len_max: usize,
     pub record_queue_len_max: usize,
+    pub rate_interval_ms: u64,
     pub poll_interval_ms: u64,
     pub batch_wait_ms: u64,
     pub unreachable_pause_first_ms: u64,

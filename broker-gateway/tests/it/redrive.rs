@@ -49,13 +49,16 @@ async fn poison_waits_for_an_operator_and_then_takes_effect_before_what_waits_be
     assert_eq!(gateway.redrive(bad.account).await, 0, "nobody asked yet");
     assert_eq!(reasons(&gateway).await, [(1, "poison".to_owned()), (2, "behind".to_owned())]);
 
-    assert!(gateway.store.retry_deferred(Producer::OrderCore, partition, 1).await.unwrap());
+    assert!(gateway.store.retry_deferred(Producer::OrderCore, partition, 1, "kim").await.unwrap());
     assert_eq!(gateway.redrive(bad.account).await, 2);
     // Submitted, then cancelled before it was sent: in the other order the cancel would find nothing.
     assert_eq!(gateway.state(&bad).await, "not_sent");
     assert!(reasons(&gateway).await.is_empty());
     assert_eq!(gateway.redrive(bad.account).await, 0, "once");
-    assert!(!gateway.store.retry_deferred(Producer::OrderCore, partition, 1).await.unwrap());
+    assert!(!gateway.store.retry_deferred(Producer::OrderCore, partition, 1, "kim").await.unwrap());
+    let done = gateway.store.actions(10).await.unwrap();
+    let told: Vec<_> = done.iter().map(|done| (done.operator.as_str(), done.action.as_str(), &done.subject)).collect();
+    assert_eq!(told, [("kim", "redrive", &format!("order-core/{partition}/1"))], "what was done, and only that");
 }
 
 #[tokio::test]
@@ -64,7 +67,7 @@ async fn an_event_that_still_cannot_be_read_is_poison_again_and_nothing_overtake
     let gateway = Gateway::with(&broker).await;
     let bad = with_poison(&gateway).await;
     let partition = Partition::of_account(bad.account);
-    assert!(gateway.store.retry_deferred(Producer::OrderCore, partition, 1).await.unwrap());
+    assert!(gateway.store.retry_deferred(Producer::OrderCore, partition, 1, "kim").await.unwrap());
     assert_eq!(gateway.redrive(bad.account).await, 0);
     assert_eq!(reasons(&gateway).await, [(1, "poison".to_owned()), (2, "behind".to_owned())]);
     // A new event of the order waits as well, a neighbour's does not.
@@ -82,7 +85,7 @@ async fn waiting_events_are_tried_by_one_copy_at_a_time() {
     let bad = with_poison(&gateway).await;
     let partition = Partition::of_account(bad.account);
     make_readable(&gateway, &bad).await;
-    assert!(gateway.store.retry_deferred(Producer::OrderCore, partition, 1).await.unwrap());
+    assert!(gateway.store.retry_deferred(Producer::OrderCore, partition, 1, "kim").await.unwrap());
     let held = gateway.store.begin_waiting(Producer::OrderCore, partition, 1).await.unwrap().unwrap();
     assert_eq!(held.1.first().map(|event| event.seq), Some(1));
     assert_eq!(gateway.redrive(bad.account).await, 0, "another copy has the first and nobody the second");

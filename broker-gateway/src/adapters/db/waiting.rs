@@ -1,6 +1,7 @@
 //! Events that could not take effect when they came: trying them again, in the order of their log,
 //! and the operators' view of them.
 
+use super::operations;
 use super::slice::SliceTransaction;
 use super::store::PgStore;
 use crate::application::change::Change;
@@ -130,12 +131,19 @@ impl PgStore {
         .map_err(failed)
     }
 
-    /// Lets a poisoned event be tried again; false when there is none at that place. What still
-    /// cannot be applied is poison again.
+    /// Lets a poisoned event be tried again, as this operator asks; false when there is none at that
+    /// place. What still cannot be applied is poison again.
     ///
     /// # Errors
-    /// [`StoreError::Failed`].
-    pub async fn retry_deferred(&self, producer: Producer, partition: Partition, seq: i64) -> Result<bool, StoreError> {
+    /// [`StoreError`].
+    pub async fn retry_deferred(
+        &self,
+        producer: Producer,
+        partition: Partition,
+        seq: i64,
+        operator: &str,
+    ) -> Result<bool, StoreError> {
+        let mut tx = self.begin(OPERATION).await?;
         let done = sqlx::query!(
             "update deferred set reason = 'busy', detail = 'an operator asked for another try'
              where producer = $1 and partition = $2 and seq = $3 and reason = 'poison'",
@@ -143,10 +151,19 @@ impl PgStore {
             partition.number(),
             seq,
         )
-        .execute(self.pool())
+        .execute(&mut *tx)
         .await
         .map_err(failed)?;
-        Ok(done.rows_affected() == 1)
+        if done.rows_affected() == 0 {
+            tx.rollback().await.map_err(failed)?;
+            return Ok(false);
+        }
+        let subject = format!("{}/{partition}/{seq}", producer.as_str());
+        operations::record(&mut tx, operator, "redrive", &subject, None, &serde_json::json!({}))
+            .await
+            .map_err(failed)?;
+        tx.commit().await.map_err(|source| StoreError::commit_unknown(OPERATION, source))?;
+        Ok(true)
     }
 }
 

@@ -7,10 +7,10 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use contracts::Partition;
 use contracts::event::Producer;
-use platform::operators::{Operators, require_operator};
+use platform::operators::{Operator, Operators, require_operator};
 use serde::Deserialize;
 use serde_json::json;
 use std::sync::Arc;
@@ -47,13 +47,17 @@ struct RedriveBody {
     seq: i64,
 }
 
-async fn redrive(State(store): State<Arc<PgStore>>, body: Result<Json<RedriveBody>, JsonRejection>) -> Response {
+async fn redrive(
+    State(store): State<Arc<PgStore>>,
+    Extension(operator): Extension<Operator>,
+    body: Result<Json<RedriveBody>, JsonRejection>,
+) -> Response {
     let Json(RedriveBody { producer, partition, seq }) = match body {
         Ok(body) => body,
         Err(rejection) => return bad_request(rejection.body_text()),
     };
-    tracing::info!(%producer, %partition, seq, "an operator asks for another try of an event");
-    match store.retry_deferred(producer, partition, seq).await {
+    tracing::info!(operator = %operator.name, %producer, %partition, seq, "another try of an event is asked for");
+    match store.retry_deferred(producer, partition, seq, &operator.name).await {
         Ok(true) => (StatusCode::ACCEPTED, Json(json!({ "queued": true }))).into_response(),
         Ok(false) => not_found("no such poisoned event"),
         Err(error) => internal(&error),

@@ -1,8 +1,7 @@
-//! `/ops/v1`: stories, settlements, the lane. Everything here needs an operator's token.
+//! `/ops/v1`: stories and settlements. Everything here needs an operator's token.
 
 use super::answer::{bad_request, conflict, internal, not_found};
 use crate::application::dossier::DossierStore;
-use crate::application::lane::LaneControl;
 use crate::application::rules::Rules;
 use crate::application::settlement::{self, Decision, Settled, SettlementError, SettlementStore};
 use axum::extract::rejection::JsonRejection;
@@ -28,20 +27,11 @@ pub struct OpsPort<S> {
     pub store: Arc<S>,
     /// Promises and patience.
     pub rules: Arc<Rules>,
-    /// Rate and pause.
-    pub lane: LaneControl,
-    /// The highest rate that may be set.
-    pub rate_per_s_max: u32,
 }
 
 impl<S> Clone for OpsPort<S> {
     fn clone(&self) -> Self {
-        Self {
-            store: Arc::clone(&self.store),
-            rules: Arc::clone(&self.rules),
-            lane: self.lane.clone(),
-            rate_per_s_max: self.rate_per_s_max,
-        }
+        Self { store: Arc::clone(&self.store), rules: Arc::clone(&self.rules) }
     }
 }
 
@@ -51,7 +41,6 @@ pub fn router<S: DossierStore + SettlementStore>(port: OpsPort<S>, operators: Op
         .route("/ops/v1/manual", get(unsettled::<S>))
         .route("/ops/v1/manual/{order_id}/settlement", post(settle::<S>))
         .route("/ops/v1/requests/{order_id}", get(story::<S>))
-        .route("/ops/v1/lane", get(lane::<S>).put(set_lane::<S>))
         .layer(DefaultBodyLimit::max(BODY_LEN_MAX))
         .with_state(port);
     require_operator(routes, operators)
@@ -135,36 +124,4 @@ async fn settle<S: DossierStore + SettlementStore>(
         ) => conflict(error.to_string()),
         Err(error @ SettlementError::Store(_)) => internal(&error),
     }
-}
-
-async fn lane<S: DossierStore + SettlementStore>(State(port): State<OpsPort<S>>) -> Response {
-    lane_answer(&port.lane)
-}
-
-fn lane_answer(lane: &LaneControl) -> Response {
-    let paused_ms = u64::try_from(lane.paused_for().as_millis()).unwrap_or(u64::MAX);
-    Json(json!({"rate_per_s": lane.rate_per_s(), "copies": lane.copies(), "paused_ms": paused_ms})).into_response()
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct LaneBody {
-    rate_per_s: u32,
-}
-
-async fn set_lane<S: DossierStore + SettlementStore>(
-    State(port): State<OpsPort<S>>,
-    Extension(operator): Extension<Operator>,
-    body: Result<Json<LaneBody>, JsonRejection>,
-) -> Response {
-    let body = match body {
-        Ok(Json(body)) => body,
-        Err(rejection) => return bad_request(rejection.body_text()),
-    };
-    if body.rate_per_s > port.rate_per_s_max {
-        return bad_request(format!("rate_per_s must be at most {}", port.rate_per_s_max));
-    }
-    tracing::warn!(operator = %operator.name, rate_per_s = body.rate_per_s, "an operator set the lane's rate");
-    port.lane.set_rate(body.rate_per_s);
-    lane_answer(&port.lane)
 }
