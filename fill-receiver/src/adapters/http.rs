@@ -9,7 +9,7 @@
 //! - `GET /ops/v1/unproven?after=&limit=&closed=`: stretches that the broker did not replay;
 //! - `POST /ops/v1/unproven/{id}/close`: one that was proven in another way.
 //!
-//! Closing names who, why and on what evidence.
+//! Closing names why and on what evidence; who it was is who the token belongs to.
 
 use super::refusal::Refusal;
 use crate::application::database::DatabaseStatus;
@@ -21,10 +21,11 @@ use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use platform::clock::Clock;
 use platform::http::Health;
 use platform::invariants::Invariants;
+use platform::operators::Operator;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -39,7 +40,7 @@ const BODY_BYTES_MAX: usize = 16 * 1024;
 /// Most rows of one answer.
 const LIMIT_MAX: i64 = 500;
 
-/// The routes; the caller puts the operator's token in front.
+/// The routes; the caller puts [`platform::operators::require_operator`] in front.
 pub fn router<S: RecordStore>(operations: Arc<Operations<S>>) -> Router {
     Router::new()
         .route("/ops/v1/events/{key}", get(story::<S>))
@@ -135,11 +136,12 @@ async fn unproven<S: RecordStore>(
     Ok(Json(json!({"unproven": ranges})))
 }
 
-/// Who closes a record, and why.
+/// Why a record is closed.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct CloseBody {
-    by: String,
+    /// May be given, and then must be the name that belongs to the token.
+    by: Option<String>,
     why: String,
     evidence: String,
 }
@@ -150,18 +152,21 @@ struct CloseBody {
 struct CloseRangeBody {
     from_cursor: String,
     to_cursor: String,
-    by: String,
+    by: Option<String>,
     why: String,
     evidence: String,
 }
 
-fn closing(by: String, why: String, evidence: String) -> Result<Closing, Refusal> {
-    for (name, text) in [("by", &by), ("why", &why), ("evidence", &evidence)] {
+fn closing(operator: Operator, by: Option<String>, why: String, evidence: String) -> Result<Closing, Refusal> {
+    if by.is_some_and(|name| name != operator.name) {
+        return Err(Refusal::bad_request(&format!("by must be {}, whose token this is", operator.name)));
+    }
+    for (name, text) in [("why", &why), ("evidence", &evidence)] {
         if text.trim().is_empty() || text.len() > CLOSING_LEN_MAX || text.contains('\0') {
             return Err(Refusal::bad_request(&format!("{name} must have 1 to {CLOSING_LEN_MAX} bytes and no NUL")));
         }
     }
-    Ok(Closing { by, why, evidence })
+    Ok(Closing { by: operator.name, why, evidence })
 }
 
 fn closed(closed: Closed) -> Result<Json<Value>, Refusal> {
@@ -177,31 +182,35 @@ fn closed(closed: Closed) -> Result<Json<Value>, Refusal> {
 
 async fn close_suspect<S: RecordStore>(
     State(operations): State<Arc<Operations<S>>>,
+    Extension(operator): Extension<Operator>,
     id: Result<Path<i64>, PathRejection>,
     body: Result<Json<CloseBody>, JsonRejection>,
 ) -> Result<Json<Value>, Refusal> {
     let Ok(Path(id)) = id else { return Err(Refusal::bad_request("id must be a number")) };
     let Json(body) = body.map_err(|error| Refusal::bad_request(&error.body_text()))?;
-    let closing = closing(body.by, body.why, body.evidence)?;
+    let closing = closing(operator, body.by, body.why, body.evidence)?;
     closed(operations.close_suspect(id, &closing).await?)
 }
 
 async fn close_unproven<S: RecordStore>(
     State(operations): State<Arc<Operations<S>>>,
+    Extension(operator): Extension<Operator>,
     id: Result<Path<i64>, PathRejection>,
     body: Result<Json<CloseRangeBody>, JsonRejection>,
 ) -> Result<Json<Value>, Refusal> {
     let Ok(Path(id)) = id else { return Err(Refusal::bad_request("id must be a number")) };
     let Json(body) = body.map_err(|error| Refusal::bad_request(&error.body_text()))?;
-    let closing = closing(body.by, body.why, body.evidence)?;
+    let closing = closing(operator, body.by, body.why, body.evidence)?;
     closed(operations.close_unproven(id, (&body.from_cursor, &body.to_cursor), &closing).await?)
 }
 
 async fn redrive<S: RecordStore>(
     State(operations): State<Arc<Operations<S>>>,
+    Extension(operator): Extension<Operator>,
     id: Result<Path<i64>, PathRejection>,
 ) -> Result<Json<Value>, Refusal> {
     let Ok(Path(id)) = id else { return Err(Refusal::bad_request("id must be a number")) };
+    tracing::info!(id, operator = operator.name, "operator asks for another try of a parked frame");
     // In a task of its own: a caller that hangs up must not leave it half done.
     let redriven = tokio::spawn(async move { operations.redrive(id).await }).await;
     match redriven.map_err(|error| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, 50_010_000, error.to_string()))?? {

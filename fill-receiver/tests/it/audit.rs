@@ -107,12 +107,15 @@ async fn overlapping_ranges_are_one_and_a_closed_range_hides_no_new_loss() {
     assert_eq!((&range["from_cursor"], &range["to_cursor"]), (&json!(at[0].to_string()), &json!(at[5].to_string())));
     let path = format!("/ops/v1/unproven/{}/close", range["id"]);
     let close = |to: &serde_json::Value| {
-        json!({"from_cursor": range["from_cursor"], "to_cursor": to, "by": "ann", "why": "statement of the broker compared",
+        json!({"from_cursor": range["from_cursor"], "to_cursor": to, "why": "statement of the broker compared",
                "evidence": "statement 2026-04-12, page 3"})
     };
     // What was seen before it grew closes nothing.
     assert_eq!(receiver.send(&path, close(&first["to_cursor"])).await.0, 409);
     assert_eq!(receiver.send(&path, json!({"by": "ann"})).await.0, 400);
+    let mut as_bob = close(&range["to_cursor"]);
+    as_bob["by"] = json!("bob");
+    assert_eq!(receiver.send(&path, as_bob).await.0, 400, "another's name with one's own token");
     assert_eq!(receiver.send(&path, close(&range["to_cursor"])).await.1["result"], "closed");
     assert_eq!(receiver.send(&path, close(&range["to_cursor"])).await.1["result"], "already_closed");
     assert_eq!(receiver.send("/ops/v1/unproven/999999/close", close(&range["to_cursor"])).await.0, 404);
@@ -154,11 +157,15 @@ async fn a_suspect_is_closed_by_a_person_with_a_reason_and_counts_no_longer() {
     let id = receiver.get("/ops/v1/suspects").await.1["suspects"][0]["id"].clone();
     let path = format!("/ops/v1/suspects/{id}/close");
     let body = json!({"by": "ann", "why": "the broker corrected its price", "evidence": "mail of 12 April"});
-    assert_eq!(receiver.send(&path, json!({"by": " ", "why": "x", "evidence": "x"})).await.0, 400);
+    assert_eq!(receiver.send(&path, json!({"why": " ", "evidence": "x"})).await.0, 400);
+    assert_eq!(receiver.send_as("ops", &path, body.clone()).await.0, 400, "a name with the token that all may know");
+    assert_eq!(receiver.send_as("wrong", &path, body.clone()).await.0, 401);
+    assert_eq!(world.count("select count(*) from suspects where closed_at is null").await, 1);
     assert_eq!(receiver.send(&path, body.clone()).await.1["result"], "closed");
     assert_eq!(receiver.send(&path, body).await.1["result"], "already_closed");
     assert!(receiver.get("/ops/v1/suspects").await.1["suspects"].as_array().unwrap().is_empty());
     let (_, closed) = receiver.get("/ops/v1/suspects?closed=true").await;
     assert_eq!(closed["suspects"][0]["closed_why"], "the broker corrected its price");
+    assert_eq!(closed["suspects"][0]["closed_by"], "ann", "whose token it was");
     receiver.stop().await;
 }

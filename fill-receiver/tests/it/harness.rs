@@ -7,6 +7,7 @@ use fill_receiver::config::Settings;
 use fill_receiver::service::Service;
 use platform::clock::{Clock, SystemClock, SystemIds};
 use platform::config::{Configuration, Secret};
+use platform::operators::OperatorTokens;
 use platform::shutdown::Ended;
 use platform::testing::TestDatabase;
 use platform::{eventlog, http, telemetry, tls};
@@ -55,6 +56,7 @@ impl World {
         settings.http.ops_addr = "127.0.0.1:0".parse().unwrap();
         settings.tokens.ops = Secret::new("ops");
         settings.tokens.peer = Secret::new("peer");
+        settings.tokens.operators = OperatorTokens::new([("ann".to_owned(), Secret::new(ANNS_TOKEN))].into());
         settings.database.url = Secret::new(self.db.url.clone());
         settings.database.connections_max = 6;
         settings.redis.url = Secret::new("redis://127.0.0.1:1");
@@ -149,6 +151,9 @@ pub(crate) async fn start(settings: Settings) -> Running {
     Running { service, end }
 }
 
+/// The token of the operator `ann`.
+const ANNS_TOKEN: &str = "anns-own-long-token";
+
 /// A receiver that is to be ended.
 pub(crate) struct Running {
     pub(crate) service: Service,
@@ -176,10 +181,15 @@ impl Running {
         self.call(reqwest::Method::POST, path, "ops").await
     }
 
+    /// Posts a body with the token of the operator `ann`.
     pub(crate) async fn send(&self, path: &str, body: Value) -> (u16, Value) {
+        self.send_as(ANNS_TOKEN, path, body).await
+    }
+
+    pub(crate) async fn send_as(&self, token: &str, path: &str, body: Value) -> (u16, Value) {
         let url = format!("http://{}{path}", self.service.ops_addr);
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        let request = client.post(url).bearer_auth("ops").header("content-type", "application/json");
+        let request = client.post(url).bearer_auth(token).header("content-type", "application/json");
         let answer = request.body(body.to_string()).send().await.unwrap();
         (answer.status().as_u16(), serde_json::from_str(&answer.text().await.unwrap()).unwrap())
     }
