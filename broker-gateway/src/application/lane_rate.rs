@@ -181,7 +181,7 @@ mod tests {
         }
 
         async fn set_rate(&self, _broker: &BrokerId, _change: &RateChange) -> Result<RateSetting, StoreError> {
-            unreachable!("nobody sets it here")
+            panic!("nobody sets it here")
         }
     }
 
