@@ -4,6 +4,7 @@
 //! be computed and are a table.
 
 mod holidays;
+mod pace;
 
 use std::str::FromStr;
 
@@ -11,6 +12,8 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use time::{Date, Duration, OffsetDateTime, Time, UtcOffset};
+
+pub use pace::{Pace, PaceError};
 
 /// The exchange's time zone.
 const ZONE: &str = "America/New_York";
@@ -70,10 +73,14 @@ pub struct Session {
 }
 
 /// The exchange's sessions.
+///
+/// Moments that are asked about and answered are real ones; dates and [`Self::exchange_time`] are
+/// those of the exchange's clock, which goes at another [`Pace`] where one was set.
 #[derive(Debug, Clone)]
 pub struct MarketCalendar {
     hours: MarketHours,
     zone: TimeZone,
+    pace: Pace,
 }
 
 impl MarketCalendar {
@@ -83,7 +90,19 @@ impl MarketCalendar {
     /// [`CalendarError::Zone`] when the build carries no time-zone data.
     pub fn new(hours: MarketHours) -> Result<Self, CalendarError> {
         let zone = TimeZone::get(ZONE).map_err(CalendarError::Zone)?;
-        Ok(Self { hours, zone })
+        Ok(Self { hours, zone, pace: Pace::real() })
+    }
+
+    /// The same calendar at another pace.
+    #[must_use]
+    pub fn at_pace(self, pace: Pace) -> Self {
+        Self { pace, ..self }
+    }
+
+    /// How long a span of the exchange's clock really takes.
+    #[must_use]
+    pub fn scaled(&self, span: Duration) -> Duration {
+        self.pace.scaled(span)
     }
 
     /// Which hours it keeps.
@@ -92,11 +111,15 @@ impl MarketCalendar {
         self.hours
     }
 
-    /// The same moment on the exchange's clock.
+    /// What the exchange's clock shows at a moment.
     ///
     /// # Errors
     /// [`CalendarError::OutOfRange`] beyond the years that can be computed with.
     pub fn exchange_time(&self, at: OffsetDateTime) -> Result<OffsetDateTime, CalendarError> {
+        self.local(self.pace.shown(at))
+    }
+
+    fn local(&self, at: OffsetDateTime) -> Result<OffsetDateTime, CalendarError> {
         let timestamp =
             jiff::Timestamp::from_nanosecond(at.unix_timestamp_nanos()).map_err(|_| CalendarError::OutOfRange)?;
         let offset = self.zone.to_offset(timestamp).seconds();
@@ -104,7 +127,7 @@ impl MarketCalendar {
         at.checked_to_offset(offset).ok_or(CalendarError::OutOfRange)
     }
 
-    /// The session of a date in exchange time; none on weekends and holidays.
+    /// The session of a date in exchange time, by the exchange's clock; none on weekends and holidays.
     ///
     /// # Errors
     /// [`CalendarError::OutOfRange`] beyond the years that can be computed with.
@@ -148,8 +171,10 @@ impl MarketCalendar {
     /// # Errors
     /// [`CalendarError::OutOfRange`] beyond the years that can be computed with.
     pub fn current_session(&self, at: OffsetDateTime) -> Result<Option<Session>, CalendarError> {
-        let session = self.session_for(self.exchange_time(at)?.date())?;
-        Ok(session.filter(|session| session.opens_at <= at && at < session.closes_at))
+        let shown = self.exchange_time(at)?;
+        let session = self.session_for(shown.date())?;
+        let running = session.filter(|session| session.opens_at <= shown && shown < session.closes_at);
+        Ok(running.map(|session| self.really(session)))
     }
 
     /// The session that is running, or else the next one: where an order handed in now works.
@@ -176,10 +201,17 @@ impl MarketCalendar {
         Ok(self.session_at_or_after(at)?.closes_at)
     }
 
+    /// The session with the moments at which it really opens and closes.
+    fn really(&self, session: Session) -> Session {
+        let (opens_at, closes_at) = (self.pace.really(session.opens_at), self.pace.really(session.closes_at));
+        Session { opens_at, closes_at, ..session }
+    }
+
     fn find(&self, at: OffsetDateTime, wanted: impl Fn(&Session) -> bool) -> Result<Session, CalendarError> {
         let mut date = self.exchange_time(at)?.date();
         for _ in 0..=DAYS_CLOSED_MAX {
-            if let Some(session) = self.session_for(date)?.filter(&wanted) {
+            let session = self.session_for(date)?.map(|session| self.really(session));
+            if let Some(session) = session.filter(&wanted) {
                 return Ok(session);
             }
             date = date.next_day().ok_or(CalendarError::OutOfRange)?;
@@ -193,7 +225,7 @@ impl MarketCalendar {
         let seconds = self.zone.to_timestamp(wall).map_err(|_| CalendarError::OutOfRange)?.as_second();
         let utc =
             OffsetDateTime::UNIX_EPOCH.checked_add(Duration::seconds(seconds)).ok_or(CalendarError::OutOfRange)?;
-        self.exchange_time(utc)
+        self.local(utc)
     }
 }
 

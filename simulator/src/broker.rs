@@ -12,6 +12,7 @@
 //! - what was answered or streamed is in the state file first;
 //! - the oracle tells the truth even where a fault lies to the client.
 
+pub mod bars;
 pub mod config;
 mod dice;
 mod event_log;
@@ -20,11 +21,13 @@ mod fact;
 pub mod fault;
 mod http;
 mod journal;
+pub mod maintenance;
 mod matching;
 pub mod metrics;
 mod oracle;
 mod order;
 mod price;
+pub mod profile;
 pub mod push;
 mod reply;
 mod schedule;
@@ -36,4 +39,4 @@ pub mod universe;
 
 pub use journal::JournalError;
 pub use server::{RunningBroker, StartError, start, start_beside};
-pub use settings::{Settings, report};
+pub use settings::{ExtraBroker, Settings, report};

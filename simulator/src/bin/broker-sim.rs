@@ -1,19 +1,27 @@
-//! The simulated broker as a process.
+//! Simulated brokers as a process.
 
 use anyhow::Context;
+use axum::Router;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use platform::telemetry;
-use simulator::broker::{Settings, metrics, report, start_beside};
+use simulator::broker::{ExtraBroker, RunningBroker, Settings, metrics, report, start_beside};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
 
 const NAME: &str = "broker-sim";
+/// Most brokers of one process.
+const BROKERS_MAX: usize = 16;
 
-/// A broker that speaks the Alpaca Broker dialect and fails in every way a real one does.
+/// A broker that speaks the Alpaca Trading API and Broker API, and fails in every way a real one does.
 #[derive(Debug, Parser)]
 #[command(name = "broker-sim", version)]
 struct Arguments {
     #[command(flatten)]
     settings: Settings,
+    /// A further broker in this process, of another profile and at another address, otherwise with the
+    /// settings of the first: NAME=PROFILE@ADDRESS, such as night=blind@127.0.0.1:8093. May be repeated.
+    #[arg(long = "broker", env = "BROKER_SIM__BROKERS", value_delimiter = ',')]
+    brokers: Vec<ExtraBroker>,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -38,21 +46,45 @@ async fn main() -> anyhow::Result<()> {
 
     let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
-    let seed = arguments.settings.seed;
-    let broker = start_beside(arguments.settings, routes).await.context("starting the broker")?;
-    tracing::info!(addr = %broker.addr(), seed, "the broker listens");
-    let stop = broker.stop_token();
-    let signals = tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+    let brokers = start_all(arguments, &routes).await?;
+    let stops: Vec<_> = brokers.iter().map(RunningBroker::stop_token).collect();
+    let signals = tokio::spawn({
+        let stops = stops.clone();
+        async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            stops.iter().for_each(|stop| stop.cancel());
         }
-        stop.cancel();
     });
-    let ended = broker.wait().await.context("the broker stopped by itself");
+    let mut running: JoinSet<_> = brokers.into_iter().map(RunningBroker::wait).collect();
+    let mut ended = Ok(());
+    while let Some(result) = running.join_next().await {
+        // One that cannot go on takes the others with it: half a market proves nothing.
+        stops.iter().for_each(|stop| stop.cancel());
+        ended = ended.and(result.context("a broker's task failed")?.context("a broker stopped by itself"));
+    }
     signals.abort();
-    tracing::info!("the broker has stopped");
+    tracing::info!("all brokers have stopped");
     ended
+}
+
+async fn start_all(arguments: Arguments, routes: &Router) -> anyhow::Result<Vec<RunningBroker>> {
+    anyhow::ensure!(arguments.brokers.len() < BROKERS_MAX, "at most {BROKERS_MAX} brokers run in one process");
+    let mut all = vec![("main".to_owned(), arguments.settings.clone())];
+    for (number, extra) in (1..).zip(arguments.brokers) {
+        all.push((extra.name.clone(), extra.settings(&arguments.settings, number)));
+    }
+    let mut running = Vec::with_capacity(all.len());
+    for (name, settings) in all {
+        let (seed, profile, key_id) = (settings.seed, settings.profile, settings.key_id.clone());
+        let broker =
+            start_beside(settings, routes.clone()).await.with_context(|| format!("starting the broker {name}"))?;
+        tracing::info!(%name, addr = %broker.addr(), ?profile, seed, %key_id, "the broker listens");
+        running.push(broker);
+    }
+    Ok(running)
 }
 
 /// A variable of ours that no setting has is a typing error.

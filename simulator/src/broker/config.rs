@@ -1,6 +1,6 @@
 //! What an operator may change while the broker runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use contracts::alpaca::number;
 use rust_decimal::Decimal;
@@ -11,9 +11,13 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::fault::{Call, FaultKind, Stage};
+use super::maintenance::DailySpan;
+use super::profile::{KeyEnforcement, Profile};
 
 /// Longest delay that can be asked for, in milliseconds.
 const DELAY_MAX_MS: u64 = 600_000;
+/// Longest window or lifetime, in milliseconds.
+const SPAN_MAX_MS: u64 = 86_400_000;
 
 /// A probability in millionths, from 0 to 1. On the wire a decimal such as `"0.05"`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -77,10 +81,38 @@ pub struct SimConfig {
     pub heartbeat_ms: u64,
     /// Events that a live stream may lag behind before it is dropped to the newest.
     pub stream_buffer_max: u64,
+    /// The profile that the promises below were taken from; naming another one sets them all anew.
+    pub profile: Profile,
+    /// Whether it takes the client's order id; otherwise it shows one of its own.
+    pub key_accepted: bool,
+    /// Whether an order can be asked for by its key.
+    pub key_looked_up: bool,
+    /// Whether a used key is refused.
+    pub key_enforcement: KeyEnforcement,
+    /// With `window`: for how long after its first use, in milliseconds.
+    pub key_window_ms: u64,
     /// Whether a request processed after its `valid_until` is refused.
     pub honours_valid_until: bool,
+    /// Whether events show executions, with ids; otherwise only what is filled of the order in all.
+    pub execution_ids: bool,
+    /// Whether a stream can start in the past; otherwise it is always live.
+    pub replay: bool,
     /// Requests a minute; 0 for no limit.
     pub requests_per_minute: u32,
+    /// Requests a second; 0 for no limit.
+    pub requests_per_second: u32,
+    /// Whether only a token is taken, not the key itself.
+    pub tokens_required: bool,
+    /// How long a token is taken, in milliseconds; a new one ends the one before at once.
+    pub token_lifetime_ms: u64,
+    /// Whether orders beyond the account's cash or shares are refused.
+    pub checks_funds: bool,
+    /// Symbols that do not trade now. Their orders are taken, and wait.
+    pub halted: BTreeSet<String>,
+    /// Whether every call of a client is answered with 503.
+    pub maintenance: bool,
+    /// The same every day between two times of the exchange's clock.
+    pub maintenance_daily: Option<DailySpan>,
     /// Shortest delay of a fault drawn by probability, in milliseconds.
     pub fault_delay_min_ms: u64,
     /// Longest delay of a fault drawn by probability, and the delay of one asked for without any.
@@ -91,11 +123,15 @@ pub struct SimConfig {
     pub submit: Probabilities,
     /// Faults of cancel requests.
     pub cancel: Probabilities,
+    /// Faults of replacements.
+    pub replace: Probabilities,
     /// Faults of lookups.
     pub lookup: Probabilities,
+    /// Faults of lists of orders.
+    pub list: Probabilities,
     /// Faults of the event stream, drawn once an event.
     pub stream: Probabilities,
-    /// Faults of pushes, drawn once a push.
+    /// Faults of pushes, drawn once an event; they strike the push that the event is in.
     pub push: Probabilities,
     /// Streams and replays show nothing new, only heartbeats: what happens is pushed before it is streamed.
     pub stream_stalled: bool,
@@ -142,26 +178,63 @@ impl SimConfig {
             cancel_delay_ms: 10,
             heartbeat_ms: 2_000,
             stream_buffer_max: 10_000,
+            profile: Profile::Full,
+            key_accepted: true,
+            key_looked_up: true,
+            key_enforcement: KeyEnforcement::Always,
+            key_window_ms: 600_000,
             honours_valid_until: true,
+            execution_ids: true,
+            replay: true,
             requests_per_minute: 0,
+            requests_per_second: 0,
+            tokens_required: false,
+            token_lifetime_ms: 3_600_000,
+            checks_funds: false,
+            halted: BTreeSet::new(),
+            maintenance: false,
+            maintenance_daily: None,
             fault_delay_min_ms: 50,
             fault_delay_max_ms: 1_000,
             never_answer_ms: 60_000,
             submit: Probabilities::new(),
             cancel: Probabilities::new(),
+            replace: Probabilities::new(),
             lookup: Probabilities::new(),
+            list: Probabilities::new(),
             stream: Probabilities::new(),
             push: Probabilities::new(),
             stream_stalled: false,
         }
     }
 
-    /// This configuration with the named fields of `change` replaced; tables are merged by kind.
+    /// This configuration with the promises of a profile.
+    #[must_use]
+    pub fn with_profile(mut self, profile: Profile) -> Self {
+        let blind = profile == Profile::Blind;
+        self.profile = profile;
+        self.key_accepted = !blind;
+        self.key_looked_up = !blind;
+        self.key_enforcement = match profile {
+            Profile::Full => KeyEnforcement::Always,
+            Profile::Windowed => KeyEnforcement::Window,
+            Profile::LookupOnly | Profile::Blind => KeyEnforcement::Never,
+        };
+        self.honours_valid_until = !blind;
+        self.execution_ids = !blind;
+        self.replay = !blind;
+        self
+    }
+
+    /// This configuration with the named fields of `change` replaced; tables are merged by kind. A
+    /// profile comes before the other fields.
     ///
     /// # Errors
     /// [`ConfigError`] when the result is none.
     pub fn merged(&self, change: Value) -> Result<Self, ConfigError> {
-        let mut value = serde_json::to_value(self)?;
+        let named = change.get("profile").map(Profile::deserialize).transpose()?;
+        let base = named.map(|profile| self.clone().with_profile(profile));
+        let mut value = serde_json::to_value(base.as_ref().unwrap_or(self))?;
         merge(&mut value, change);
         let config: Self = serde_json::from_value(value)?;
         config.check()?;
@@ -174,20 +247,17 @@ impl SimConfig {
         match call {
             Call::Submit => &self.submit,
             Call::Cancel => &self.cancel,
+            Call::Replace => &self.replace,
             Call::Lookup => &self.lookup,
+            Call::List => &self.list,
+            Call::Stream => &self.stream,
+            Call::Push => &self.push,
         }
     }
 
     fn check(&self) -> Result<(), ConfigError> {
-        let tables: [(&'static str, &Probabilities, &[Stage]); 5] = [
-            ("submit", &self.submit, &[Stage::Request, Stage::Execution]),
-            ("cancel", &self.cancel, &[Stage::Request, Stage::Cancel]),
-            ("lookup", &self.lookup, &[Stage::Request]),
-            ("stream", &self.stream, &[Stage::Stream]),
-            ("push", &self.push, &[Stage::Push]),
-        ];
-        for (name, table, stages) in tables {
-            check_table(name, table, stages)?;
+        for call in [Call::Submit, Call::Cancel, Call::Replace, Call::Lookup, Call::List, Call::Stream, Call::Push] {
+            check_table(call, self.table(call))?;
         }
         let bounds = [
             ("tick_ms", self.tick_ms, 0, DELAY_MAX_MS),
@@ -198,6 +268,8 @@ impl SimConfig {
             ("fault_delay_min_ms", self.fault_delay_min_ms, 0, self.fault_delay_max_ms),
             ("fault_delay_max_ms", self.fault_delay_max_ms, 0, DELAY_MAX_MS),
             ("never_answer_ms", self.never_answer_ms, 1, DELAY_MAX_MS),
+            ("key_window_ms", self.key_window_ms, 1, SPAN_MAX_MS),
+            ("token_lifetime_ms", self.token_lifetime_ms, 1, SPAN_MAX_MS),
         ];
         for (field, value, min, max) in bounds {
             if value < min || value > max {
@@ -208,17 +280,17 @@ impl SimConfig {
     }
 }
 
-fn check_table(name: &'static str, table: &Probabilities, stages: &[Stage]) -> Result<(), ConfigError> {
+fn check_table(call: Call, table: &Probabilities) -> Result<(), ConfigError> {
     let mut sum = 0_u64;
     for (kind, probability) in table {
-        if !stages.contains(&kind.stage()) || (name != "submit" && kind.only_on_submit()) {
-            return Err(ConfigError::Misplaced { kind: kind.as_str(), table: name });
+        if !kind.strikes(call) {
+            return Err(ConfigError::Misplaced { kind: kind.as_str(), table: call.as_str() });
         }
         if kind.stage() == Stage::Request {
             sum += u64::from(probability.millionths());
         }
     }
-    if sum > u64::from(Probability::CERTAIN) { Err(ConfigError::Overfull(name)) } else { Ok(()) }
+    if sum > u64::from(Probability::CERTAIN) { Err(ConfigError::Overfull(call.as_str())) } else { Ok(()) }
 }
 
 fn merge(base: &mut Value, change: Value) {
@@ -259,10 +331,24 @@ mod tests {
             json!({"submit": {"stream_reset": 0.1}}),
             json!({"lookup": {"record_late": 0.1}}),
             json!({"heartbeat_ms": 0}),
+            json!({"profile": "generous"}),
+            json!({"maintenance_daily": {"from": "25:00", "until": "01:00"}}),
             json!({"fault_delay_min_ms": 2000}),
             json!([]),
         ] {
             assert!(config.merged(bad.clone()).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_profile_sets_every_promise_and_the_named_fields_come_after() {
+        let config = SimConfig::new(1).merged(json!({"profile": "blind", "replay": true})).unwrap();
+        assert!(!config.key_accepted && !config.key_looked_up && !config.honours_valid_until && !config.execution_ids);
+        assert_eq!((config.key_enforcement, config.replay), (KeyEnforcement::Never, true));
+        let config = config.merged(json!({"profile": "windowed", "key_window_ms": 5})).unwrap();
+        assert!(config.key_accepted && config.execution_ids);
+        assert_eq!((config.key_enforcement, config.key_window_ms), (KeyEnforcement::Window, 5));
+        let later = config.merged(json!({"tick_ms": 0})).unwrap();
+        assert_eq!(later.key_window_ms, 5, "a change that names no profile keeps the promises");
     }
 }

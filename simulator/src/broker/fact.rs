@@ -26,6 +26,23 @@ pub(super) struct Fact {
     pub(super) event_uuid: Uuid,
     pub(super) position_qty: Option<Decimal>,
     pub(super) shown: Shown,
+    /// How much of its execution is shown.
+    #[serde(default)]
+    pub(super) detail: Detail,
+}
+
+/// How much of an execution an event shows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Detail {
+    /// All of it.
+    #[default]
+    Whole,
+    /// All of it, under another id.
+    Renamed(Uuid),
+    /// All but the id.
+    NoId,
+    /// Nothing of it: only the order's cumulative figures.
+    Cumulative,
 }
 
 /// Which streams show an event.
@@ -46,6 +63,8 @@ pub(super) struct StoredEvent {
     pub(super) event_id: Ulid,
     /// When it was put there; never goes backwards.
     pub(super) at: OffsetDateTime,
+    /// Its place among the events of its order, from 1.
+    pub(super) number: u64,
     pub(super) terms: Arc<Terms>,
     pub(super) fact: Fact,
 }
@@ -53,20 +72,26 @@ pub(super) struct StoredEvent {
 impl StoredEvent {
     /// As the dialect shows it.
     pub(super) fn entity(&self) -> TradeEvent {
-        let execution = self.fact.execution.as_ref();
-        let execution_id = execution.map_or(self.fact.event_uuid, |execution| execution.execution_id);
+        let detail = self.fact.detail;
+        let execution = self.fact.execution.as_ref().filter(|_| detail != Detail::Cumulative);
+        let execution_id = match (detail, execution) {
+            (Detail::Cumulative | Detail::NoId, _) => None,
+            (Detail::Renamed(id), Some(_)) => Some(id),
+            (_, Some(execution)) => Some(execution.execution_id),
+            (_, None) => Some(self.fact.event_uuid),
+        };
         TradeEvent {
             account_id: self.terms.account_id.to_string(),
             at: Some(self.at),
             event: self.fact.kind.clone(),
             event_id: self.event_id.to_string(),
-            execution_id: Some(execution_id.to_string()),
+            execution_id: execution_id.map(|id| id.to_string()),
             order: self.fact.snapshot.entity(&self.terms),
             timestamp: Some(self.fact.at),
             price: execution.map(|execution| execution.price),
             qty: execution.map(|execution| execution.qty),
-            position_qty: self.fact.position_qty,
-            previous_execution_id: None,
+            position_qty: self.fact.position_qty.filter(|_| detail != Detail::Cumulative),
+            previous_execution_id: execution.and_then(|execution| execution.previous).map(|id| id.to_string()),
         }
     }
 }

@@ -14,7 +14,7 @@ use ulid::Ulid;
 
 use super::config::SimConfig;
 use super::fact::Fact;
-use super::fault::FaultKind;
+use super::fault::{FaultKind, FaultRule, Strike};
 use super::order::{Snapshot, Terms};
 
 /// One line of the file.
@@ -31,8 +31,28 @@ pub(super) enum Record {
     Held(Box<Fact>),
     /// An order changed without an event.
     Change { order: usize, snapshot: Box<Snapshot> },
+    /// A fault was asked for.
+    Rule(Box<FaultRule>),
+    /// All faults that still waited were forgotten.
+    RulesCleared,
+    /// A fault is going to strike.
+    Drawn {
+        /// What.
+        fault: FaultKind,
+        /// The rule that asked for it.
+        rule: Option<u64>,
+    },
     /// A fault struck.
-    Hit(FaultKind),
+    Strike(Strike),
+    /// Shares were split: so many for so many.
+    Split {
+        /// The instrument's place in the universe.
+        instrument: usize,
+        /// New shares,
+        to: u32,
+        /// for so many old ones.
+        from: u32,
+    },
     /// How far the price path is.
     Step(u64),
 }

@@ -8,14 +8,19 @@ use time::serde::rfc3339;
 use uuid::Uuid;
 
 use super::exchange::Exchange;
-use super::order::{Execution, Order};
+use super::order::{Execution, ExecutionKind, Order};
 
 /// One order as it really is.
 #[derive(Debug, Serialize)]
 pub(super) struct OracleOrder {
     index: usize,
     id: Uuid,
+    /// The key that the client sent, whatever the broker shows.
     client_order_id: String,
+    /// The key that the broker shows.
+    shown_client_order_id: String,
+    /// The order whose place it took.
+    replaces: Option<Uuid>,
     account_id: String,
     symbol: String,
     side: Side,
@@ -33,13 +38,19 @@ pub(super) struct OracleOrder {
     visible: bool,
     #[serde(with = "rfc3339")]
     created_at: OffsetDateTime,
+    /// Every report: trades, and what took them back.
     executions: Vec<OracleExecution>,
 }
 
-/// One execution as it really is.
+/// One execution report as it really is.
 #[derive(Debug, Serialize)]
 pub(super) struct OracleExecution {
     execution_id: Uuid,
+    kind: ExecutionKind,
+    /// The execution that a bust or a correction takes back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    previous: Option<Uuid>,
+    /// Negative in a bust.
     qty: Decimal,
     price: Decimal,
     #[serde(with = "rfc3339")]
@@ -78,7 +89,7 @@ impl Exchange {
                     index,
                     order_index: *order_index,
                     order_id: order.terms.id,
-                    client_order_id: order.terms.client_order_id.clone(),
+                    client_order_id: order.terms.key().to_owned(),
                     account_id: order.terms.account_id.to_string(),
                     symbol: order.terms.symbol.clone(),
                     side: order.terms.side.clone(),
@@ -95,7 +106,9 @@ fn oracle_order(order: &Order) -> OracleOrder {
     OracleOrder {
         index: terms.index,
         id: terms.id,
-        client_order_id: terms.client_order_id.clone(),
+        client_order_id: terms.key().to_owned(),
+        shown_client_order_id: terms.client_order_id.clone(),
+        replaces: terms.replaces,
         account_id: terms.account_id.to_string(),
         symbol: terms.symbol.clone(),
         side: terms.side.clone(),
@@ -116,6 +129,8 @@ fn oracle_order(order: &Order) -> OracleOrder {
 fn oracle_execution(execution: &Execution) -> OracleExecution {
     OracleExecution {
         execution_id: execution.execution_id,
+        kind: execution.kind,
+        previous: execution.previous,
         qty: execution.qty.normalize(),
         price: execution.price.normalize(),
         at: execution.at,

@@ -23,7 +23,14 @@ pub(super) struct Terms {
     pub(super) index: usize,
     pub(super) id: Uuid,
     pub(super) account_id: Arc<str>,
+    /// The key that it is shown under.
     pub(super) client_order_id: String,
+    /// The key that the client sent, where the broker shows another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) sent_key: Option<String>,
+    /// The order whose place it takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) replaces: Option<Uuid>,
     pub(super) symbol: String,
     pub(super) side: Side,
     pub(super) order_type: OrderType,
@@ -49,6 +56,11 @@ pub(super) struct Terms {
 }
 
 impl Terms {
+    /// The key that its client knows it by, which faults are named and drawn by.
+    pub(super) fn key(&self) -> &str {
+        self.sent_key.as_deref().unwrap_or(&self.client_order_id)
+    }
+
     /// The instrument's place in the universe.
     pub(super) fn instrument(&self) -> usize {
         universe::find(&self.symbol).map_or(usize::MAX, |(index, _)| index)
@@ -89,6 +101,10 @@ pub(super) struct Snapshot {
     pub(super) failed_at: Option<OffsetDateTime>,
     #[serde(default, with = "rfc3339::option")]
     pub(super) cancel_requested_at: Option<OffsetDateTime>,
+    #[serde(default, with = "rfc3339::option")]
+    pub(super) replaced_at: Option<OffsetDateTime>,
+    #[serde(default)]
+    pub(super) replaced_by: Option<Uuid>,
 }
 
 impl Snapshot {
@@ -104,6 +120,8 @@ impl Snapshot {
             expired_at: None,
             failed_at: None,
             cancel_requested_at: None,
+            replaced_at: None,
+            replaced_by: None,
         }
     }
 
@@ -127,10 +145,10 @@ impl Snapshot {
             expires_at: Some(terms.expires_at),
             canceled_at: self.canceled_at,
             failed_at: self.failed_at,
-            replaced_at: None,
+            replaced_at: self.replaced_at,
             cancel_requested_at: self.cancel_requested_at,
-            replaced_by: None,
-            replaces: None,
+            replaced_by: self.replaced_by,
+            replaces: terms.replaces,
             asset_id,
             symbol: terms.symbol.clone(),
             asset_class: AssetClass::UsEquity,
@@ -161,14 +179,33 @@ impl Snapshot {
     }
 }
 
-/// One execution.
+/// What an execution report is about.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum ExecutionKind {
+    /// Shares were traded.
+    #[default]
+    Trade,
+    /// An execution is void.
+    Bust,
+    /// An execution had other figures, which are these.
+    Correct,
+}
+
+/// One execution report.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Execution {
     pub(super) execution_id: Uuid,
+    /// Negative in a bust.
     pub(super) qty: Decimal,
     pub(super) price: Decimal,
     #[serde(with = "rfc3339")]
     pub(super) at: OffsetDateTime,
+    #[serde(default)]
+    pub(super) kind: ExecutionKind,
+    /// The execution that a bust or a correction takes back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) previous: Option<Uuid>,
 }
 
 /// An order with all that happened to it.
@@ -176,7 +213,16 @@ pub(super) struct Execution {
 pub(super) struct Order {
     pub(super) terms: Arc<Terms>,
     pub(super) now: Snapshot,
+    /// Every execution report, in the order in which they were told.
     pub(super) executions: Vec<Execution>,
+    /// Shares that were traded, whatever was taken back since, and whatever is not told yet.
+    pub(super) traded: Decimal,
+    /// Of those, shares that nobody was told of yet.
+    pub(super) untold: Decimal,
+    /// How many trades that were.
+    pub(super) trades: usize,
+    /// Events of it that are in the stream.
+    pub(super) events_told: u64,
     /// Whether lookups and events show it yet.
     pub(super) visible: bool,
     /// Whether it may trade now.
@@ -196,6 +242,10 @@ impl Order {
             terms,
             now,
             executions: Vec::new(),
+            traded: Decimal::ZERO,
+            untold: Decimal::ZERO,
+            trades: 0,
+            events_told: 0,
             visible: false,
             live: false,
             doomed: false,
@@ -204,8 +254,9 @@ impl Order {
         }
     }
 
+    /// What can still trade. A bust gives nothing back: the broker does not work it again.
     pub(super) fn remaining(&self) -> Decimal {
-        self.terms.qty - self.now.filled_qty
+        (self.terms.qty - self.traded).max(Decimal::ZERO)
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -214,7 +265,7 @@ impl Order {
 
     /// The part that is filled next.
     pub(super) fn next_part(&self) -> Decimal {
-        let planned = self.terms.parts.get(self.executions.len()).copied();
+        let planned = self.terms.parts.get(self.trades).copied();
         planned.unwrap_or_else(|| self.remaining()).min(self.remaining())
     }
 
@@ -225,21 +276,50 @@ impl Order {
         change(&mut self.now);
     }
 
-    /// Adds an execution to it.
-    pub(super) fn fill(&mut self, execution: Execution) {
+    /// Shares were traded, told or not.
+    pub(super) fn trade(&mut self, qty: Decimal) {
+        self.traded += qty;
+        self.trades += 1;
+    }
+
+    /// Tells an execution of shares that were traded, at that time.
+    pub(super) fn tell(&mut self, at: OffsetDateTime, execution: Execution) {
         let filled = self.now.filled_qty + execution.qty;
-        let whole = filled >= self.terms.qty;
-        self.change(execution.at, |now| {
+        let whole = self.remaining().is_zero() && self.untold.is_zero();
+        let over = !self.is_open();
+        self.change(at, |now| {
             now.filled_qty = filled;
             now.amount += execution.qty * execution.price;
+            if over {
+                return;
+            }
             if whole {
                 now.status = OrderStatus::Filled;
                 now.filled_at = Some(execution.at);
-            } else if now.status != OrderStatus::PendingCancel {
+            } else if !matches!(now.status, OrderStatus::PendingCancel | OrderStatus::PendingReplace) {
                 now.status = OrderStatus::PartiallyFilled;
             }
         });
         self.executions.push(execution);
+    }
+
+    /// Takes an execution back or corrects it; the order's status stays what it is.
+    pub(super) fn amend(&mut self, at: OffsetDateTime, amended: &Execution, amendment: Execution) {
+        let corrected = if amendment.kind == ExecutionKind::Bust { Decimal::ZERO } else { amendment.qty };
+        self.change(at, |now| {
+            now.filled_qty += corrected - amended.qty;
+            now.amount += corrected * amendment.price - amended.qty * amended.price;
+        });
+        self.executions.push(amendment);
+    }
+
+    /// The places of the executions that still count.
+    pub(super) fn standing(&self) -> Vec<usize> {
+        let taken_back = |id: Uuid| self.executions.iter().any(|execution| execution.previous == Some(id));
+        let counts =
+            |execution: &Execution| execution.kind != ExecutionKind::Bust && !taken_back(execution.execution_id);
+        let places = self.executions.iter().enumerate();
+        places.filter(|(_, execution)| counts(execution)).map(|(place, _)| place).collect()
     }
 
     pub(super) fn entity(&self) -> OrderEntity {

@@ -16,12 +16,10 @@ use sha2::Sha256;
 use time::OffsetDateTime;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
-use ulid::Ulid;
 use uuid::Uuid;
 
-use super::dice::Dice;
 use super::fact::StoredEvent;
-use super::fault::FaultKind;
+use super::fault::{FaultKind, FaultSpec};
 use super::shared::{Shared, Stopped};
 
 /// Most pushes on their way.
@@ -168,46 +166,34 @@ impl Sender {
         }
     }
 
-    /// One push, with the faults that its first event draws.
+    /// One push, with the faults that its events draw.
     async fn deliver(&self, mut events: Vec<Arc<StoredEvent>>, _permit: OwnedSemaphorePermit) {
-        let Some(subject) = events.first().map(|event| event.event_id) else { return };
-        let (faults, delay) = self.draw(subject);
-        let struck = |kind: FaultKind| faults.contains(&kind);
-        if struck(FaultKind::PushReordered) {
+        let faults = self.draw(&events);
+        let struck = |kind: FaultKind| faults.iter().find(|fault| fault.kind == kind);
+        let delay = |fault: &FaultSpec| Duration::from_millis(fault.delay_ms);
+        if struck(FaultKind::PushReordered).is_some() {
             events.reverse();
         }
-        if struck(FaultKind::PushDelayed) {
-            tokio::time::sleep(delay).await;
+        if let Some(fault) = struck(FaultKind::PushDelayed) {
+            tokio::time::sleep(delay(fault)).await;
         }
         let Some(push) = Push::of(&events) else { return };
-        if struck(FaultKind::PushForged) {
+        if struck(FaultKind::PushForged).is_some() {
             self.forge(&push).await;
         }
-        if struck(FaultKind::PushLostAck) {
+        if let Some(fault) = struck(FaultKind::PushLostAck) {
             // Somewhere on the way there, at work, or on the way back.
-            let _gone =
-                tokio::time::timeout(delay.min(PAUSE_FIRST) / 10, self.send(&push, &self.settings.secret)).await;
+            let patience = delay(fault).min(PAUSE_FIRST) / 10;
+            let _gone = tokio::time::timeout(patience, self.send(&push, &self.settings.secret)).await;
         }
         self.send_until_acknowledged(&push).await;
-        if struck(FaultKind::PushDuplicate) {
+        if struck(FaultKind::PushDuplicate).is_some() {
             self.send_until_acknowledged(&push).await;
         }
     }
 
-    fn draw(&self, subject: Ulid) -> (Vec<FaultKind>, Duration) {
-        let drawn = self.shared.with(|exchange| {
-            let config = exchange.config();
-            let mut dice = Dice::new(config.seed, "push", &subject.to_string(), 0);
-            let delay_ms = dice.between(config.fault_delay_min_ms, config.fault_delay_max_ms);
-            let table: Vec<_> = config.push.iter().map(|(kind, probability)| (*kind, *probability)).collect();
-            let struck: Vec<FaultKind> =
-                table.into_iter().filter(|(_, probability)| dice.hits(*probability)).map(|(kind, _)| kind).collect();
-            for kind in &struck {
-                exchange.hit(*kind);
-            }
-            (struck, Duration::from_millis(delay_ms))
-        });
-        drawn.unwrap_or_default()
+    fn draw(&self, events: &[Arc<StoredEvent>]) -> Vec<FaultSpec> {
+        self.shared.with(|exchange| exchange.draw_pushes(events)).unwrap_or_default()
     }
 
     /// Somebody who does not know the secret.

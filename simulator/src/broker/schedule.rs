@@ -8,12 +8,13 @@ use time::OffsetDateTime;
 
 use super::fact::Fact;
 use super::fault::FaultSpec;
+use super::order::Execution;
 
 /// Something that happens later.
 #[derive(Debug)]
 pub(super) enum Action {
     /// A request that was on its way reaches the broker.
-    Arrive { account: usize, request: Box<OrderRequest> },
+    Arrive { account: usize, request: Box<OrderRequest>, attempt: u64 },
     /// An order that was taken can be seen.
     Appear(usize),
     /// An order that waited for the session trades.
@@ -22,6 +23,16 @@ pub(super) enum Action {
     NextPart(usize),
     /// A cancel takes effect.
     FinishCancel { order: usize, fill_first: Option<FaultSpec> },
+    /// A cancel that was accepted is refused after all.
+    RefuseCancel { order: usize, fault: FaultSpec },
+    /// A replacement takes effect, or is refused after all.
+    FinishReplace { order: usize, by: usize, fault: Option<FaultSpec> },
+    /// A trade that was kept back is told.
+    TellTrade { order: usize, execution: Box<Execution> },
+    /// The first execution of an order is taken back.
+    BustFirst(usize),
+    /// The first execution of an order is corrected.
+    CorrectFirst(usize),
     /// An accepted order is rejected.
     RejectLate(usize),
     /// An event is sent again.

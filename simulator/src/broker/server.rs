@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
+use super::bars::{Bars, BarsError};
 use super::exchange::{Exchange, ExchangeSettings, OpenError};
 use super::http::{HangUp, router};
 use super::journal::JournalError;
@@ -55,6 +56,9 @@ pub enum StartError {
     /// The exchange.
     #[error("cannot open the exchange")]
     Exchange(#[from] OpenError),
+    /// The recorded prices.
+    #[error(transparent)]
+    Bars(#[from] BarsError),
 }
 
 /// A connection is closed on purpose.
@@ -119,8 +123,12 @@ pub async fn start_beside(settings: Settings, routes: Router) -> Result<RunningB
     }
     let exchange_settings = ExchangeSettings {
         seed: settings.seed,
+        profile: settings.profile,
         account_ids: settings.account_ids,
+        cash: settings.cash,
         market_hours: settings.market_hours,
+        pace: settings.pace,
+        bars: settings.bars.as_deref().map(Bars::read).transpose()?.unwrap_or_default(),
         events_retained_max: settings.events_retained_max,
         state_file: settings.state_file,
     };
@@ -183,7 +191,7 @@ async fn connection(stream: TcpStream, app: Router, stop: CancellationToken, _pe
     let service = service_fn(move |request: Request<Incoming>| answer(app.clone(), request));
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(IDLE_MAX);
-    let serving = builder.serve_connection(TokioIo::new(stream), service);
+    let serving = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
     let mut serving = std::pin::pin!(serving);
     let ended = tokio::select! {
         ended = serving.as_mut() => ended,

@@ -3,11 +3,14 @@
 use std::fmt::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 
-use clap::Args;
 use clap::parser::ValueSource;
-use contracts::calendar::MarketHours;
+use clap::{Args, ValueEnum};
+use contracts::calendar::{MarketHours, Pace};
+use rust_decimal::Decimal;
 
+use super::profile::Profile;
 use super::push::PushSettings;
 
 /// Most accounts of one broker.
@@ -21,14 +24,25 @@ pub struct Settings {
     #[arg(long, env = "BROKER_SIM__ADDR", default_value = "127.0.0.1:8090")]
     pub addr: SocketAddr,
     /// Key id that clients must show.
-    #[arg(long, env = "BROKER_SIM__KEY_ID")]
+    #[arg(long, env = "BROKER_SIM__KEY_ID", default_value = "sim-key")]
     pub key_id: String,
     /// Secret that clients must show.
-    #[arg(long, env = "BROKER_SIM__SECRET_KEY", hide_env_values = true)]
+    #[arg(long, env = "BROKER_SIM__SECRET_KEY", default_value = "sim-secret", hide_env_values = true)]
     pub secret_key: String,
-    /// Accounts at this broker, comma-separated.
-    #[arg(long = "account-id", env = "BROKER_SIM__ACCOUNT_ID", value_delimiter = ',', required = true)]
+    /// Accounts at this broker, comma-separated. The Trading API serves the first of them.
+    #[arg(
+        long = "account-id",
+        env = "BROKER_SIM__ACCOUNT_ID",
+        value_delimiter = ',',
+        default_value = "a7e7c1f2-0000-4000-8000-000000000001"
+    )]
     pub account_ids: Vec<String>,
+    /// What each account has at first, in US dollars.
+    #[arg(long, env = "BROKER_SIM__CASH", default_value = "1000000")]
+    pub cash: Decimal,
+    /// Which promises the broker makes at first.
+    #[arg(long, env = "BROKER_SIM__PROFILE", value_enum, default_value_t)]
+    pub profile: Profile,
     /// Seed of everything that looks random.
     #[arg(long, env = "BROKER_SIM__SEED", default_value_t = 1)]
     pub seed: u64,
@@ -38,12 +52,69 @@ pub struct Settings {
     /// `always` or `real`.
     #[arg(long, env = "BROKER_SIM__MARKET_HOURS", default_value = "always")]
     pub market_hours: MarketHours,
+    /// How fast the exchange's clock goes: `real`, or MOMENT/SHOWN/MINUTE_MS.
+    #[arg(long, env = "BROKER_SIM__PACE", default_value = "real")]
+    pub pace: Pace,
+    /// CSV file of price bars (symbol,timestamp,open,high,low,close); symbols without any walk at random.
+    #[arg(long, env = "BROKER_SIM__BARS")]
+    pub bars: Option<PathBuf>,
     /// Events kept for replay; older ones are answered with 410.
     #[arg(long, env = "BROKER_SIM__EVENTS_RETAINED_MAX", default_value_t = 1_000_000)]
     pub events_retained_max: usize,
     /// Pushes.
     #[command(flatten)]
     pub push: PushSettings,
+}
+
+/// A further broker beside the first one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExtraBroker {
+    /// Its name: in logs, and behind the name of its state file.
+    pub name: String,
+    /// Which promises it makes at first.
+    pub profile: Profile,
+    /// Where it listens.
+    pub addr: SocketAddr,
+}
+
+/// A text that is no `NAME=PROFILE@ADDRESS`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a broker is written NAME=PROFILE@ADDRESS, with the profile full, windowed, lookup_only or blind")]
+pub struct ExtraBrokerError;
+
+impl FromStr for ExtraBroker {
+    type Err = ExtraBrokerError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (name, rest) = text.split_once('=').ok_or(ExtraBrokerError)?;
+        let (profile, addr) = rest.split_once('@').ok_or(ExtraBrokerError)?;
+        let plain = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
+        let profile = Profile::from_str(profile, false).map_err(|_| ExtraBrokerError)?;
+        let addr = addr.parse().map_err(|_| ExtraBrokerError)?;
+        if plain { Ok(Self { name: name.to_owned(), profile, addr }) } else { Err(ExtraBrokerError) }
+    }
+}
+
+impl ExtraBroker {
+    /// Its settings: those of the first broker, with a seed, a state file, a profile and an address of
+    /// its own. It pushes nothing.
+    #[must_use]
+    pub fn settings(self, first: &Settings, number: u64) -> Settings {
+        let state_file = first.state_file.as_ref().map(|path| {
+            let mut name = path.clone().into_os_string();
+            name.push(".");
+            name.push(&self.name);
+            PathBuf::from(name)
+        });
+        Settings {
+            addr: self.addr,
+            profile: self.profile,
+            seed: first.seed.wrapping_add(number),
+            state_file,
+            push: PushSettings::default(),
+            ..first.clone()
+        }
+    }
 }
 
 /// The settings in effect, one line each with where it came from; secrets are masked.
@@ -75,6 +146,7 @@ impl std::fmt::Debug for Settings {
             .field("key_id", &self.key_id)
             .field("account_ids", &self.account_ids)
             .field("seed", &self.seed)
+            .field("profile", &self.profile)
             .field("market_hours", &self.market_hours)
             .finish_non_exhaustive()
     }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use time::OffsetDateTime;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::exchange::Exchange;
 use super::journal::JournalError;
@@ -32,19 +33,44 @@ pub(super) struct Shared {
     wake: Notify,
     /// When the driver is going to wake up, in Unix microseconds.
     planned_us: AtomicI64,
-    window: Mutex<Window>,
+    minute: Mutex<Window>,
+    second: Mutex<Window>,
+    token: Mutex<Option<Token>>,
     pub(super) streams: Arc<Semaphore>,
     pub(super) push: PushTally,
     pub(super) stop: CancellationToken,
     /// `key:secret`.
-    pub(super) credentials: String,
+    credentials: String,
 }
 
-/// Requests of the minute that is running.
-#[derive(Debug)]
+/// Requests of the minute or second that is running.
+#[derive(Debug, Default)]
 struct Window {
-    minute: i64,
+    number: i64,
     count: u32,
+}
+
+impl Window {
+    /// Counts a request in the span of that number, and answers how many it has.
+    fn count(&mut self, number: i64) -> u32 {
+        if self.number != number {
+            *self = Self { number, count: 0 };
+        }
+        self.count = self.count.saturating_add(1);
+        self.count
+    }
+}
+
+/// The one token that is valid.
+struct Token {
+    text: String,
+    ends_at: Instant,
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Token").field("ends_at", &self.ends_at).finish_non_exhaustive()
+    }
 }
 
 /// What the rate limit says of one request.
@@ -67,7 +93,9 @@ impl Shared {
             resets: watch::Sender::new(resets),
             wake: Notify::new(),
             planned_us: AtomicI64::new(i64::MAX),
-            window: Mutex::new(Window { minute: 0, count: 0 }),
+            minute: Mutex::default(),
+            second: Mutex::default(),
+            token: Mutex::default(),
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
             push: PushTally::default(),
             stop: CancellationToken::new(),
@@ -122,21 +150,35 @@ impl Shared {
         lock(&self.failure).take()
     }
 
-    /// Counts a request against the limit a minute.
-    pub(super) fn admit(&self, limit: u32) -> Allowance {
+    /// Whether a text is the key with its secret, joined by a colon.
+    pub(super) fn is_key(&self, shown: &str) -> bool {
+        shown == self.credentials
+    }
+
+    /// Whether a token is the valid one.
+    pub(super) fn is_token(&self, shown: &str) -> bool {
+        lock(&self.token).as_ref().is_some_and(|token| token.text == shown && Instant::now() < token.ends_at)
+    }
+
+    /// A new token; the one before is not valid any more.
+    pub(super) fn issue_token(&self, lifetime_ms: u64) -> String {
+        let text = Uuid::new_v4().to_string();
+        let ends_at = Instant::now() + Duration::from_millis(lifetime_ms);
+        *lock(&self.token) = Some(Token { text: text.clone(), ends_at });
+        text
+    }
+
+    /// Counts a request against the limits a minute and a second; 0 for none.
+    pub(super) fn admit(&self, minute_limit: u32, second_limit: u32) -> Allowance {
         let now = OffsetDateTime::now_utc().unix_timestamp();
         let minute = now.div_euclid(60);
-        let mut window = lock(&self.window);
-        if window.minute != minute {
-            *window = Window { minute, count: 0 };
-        }
-        window.count = window.count.saturating_add(1);
-        let shown = if limit == 0 { u32::MAX } else { limit };
+        let (in_minute, in_second) = (lock(&self.minute).count(minute), lock(&self.second).count(now));
+        let shown = |limit: u32| if limit == 0 { u32::MAX } else { limit };
         Allowance {
-            allowed: window.count <= shown,
-            limit: shown,
-            remaining: shown.saturating_sub(window.count),
-            reset_at: (minute + 1) * 60,
+            allowed: in_minute <= shown(minute_limit) && in_second <= shown(second_limit),
+            limit: shown(minute_limit),
+            remaining: shown(minute_limit).saturating_sub(in_minute),
+            reset_at: if in_second > shown(second_limit) { now + 1 } else { (minute + 1) * 60 },
         }
     }
 

@@ -51,7 +51,7 @@ impl Process {
         let line = lines.find(|line| line.contains("listens")).unwrap();
         std::thread::spawn(move || lines.count());
         let line: Value = serde_json::from_str(&line).unwrap();
-        let base = format!("http://{}", line["fields"]["addr"].as_str().unwrap());
+        let base = format!("http://{}", line["addr"].as_str().unwrap());
         Self { child, base }
     }
 

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use contracts::alpaca::{OrderEntity, TradeEvent};
-use contracts::calendar::MarketHours;
+use contracts::calendar::{MarketHours, Pace};
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
+use simulator::broker::profile::Profile;
 use simulator::broker::push::PushSettings;
 use simulator::broker::{RunningBroker, Settings, start};
 use tokio::time::timeout;
@@ -24,9 +25,13 @@ pub(crate) fn settings(seed: u64, state_file: Option<PathBuf>) -> Settings {
         key_id: KEY_ID.to_owned(),
         secret_key: SECRET.to_owned(),
         account_ids: vec![ACCOUNT.to_owned()],
+        cash: rust_decimal::Decimal::from(1_000_000),
+        profile: Profile::Full,
         seed,
         state_file,
         market_hours: MarketHours::Always,
+        pace: Pace::real(),
+        bars: None,
         events_retained_max: 100_000,
         push: PushSettings::default(),
     }

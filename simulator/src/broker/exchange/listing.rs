@@ -14,6 +14,9 @@ use crate::broker::reply::Reply;
 /// Orders that a list request looks at before it answers with what it has.
 const SCAN_MAX: usize = 100_000;
 
+/// Code of what this broker does not do at all.
+const NOT_OFFERED: u32 = 50_110_000;
+
 /// Which orders a list shows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum ListStatus {
@@ -65,8 +68,11 @@ impl Exchange {
     /// `GET /v1/trading/accounts/{account_id}/orders:by_client_order_id`.
     pub fn order_by_key(&mut self, account_id: &str, key: &str) -> Reply {
         let Some(account) = self.account(account_id) else { return unknown_account() };
+        if !self.config.key_looked_up {
+            return Reply::error(501, NOT_OFFERED, "orders are not found by client_order_id");
+        }
         let fault = self.draw_call(account, key, Call::Lookup);
-        self.under_fault(fault, |exchange| {
+        self.under_fault(fault, key, |exchange| {
             let order = exchange.order_of_key(account, key).and_then(|index| exchange.orders.get(index));
             show(order.filter(|order| order.visible))
         })
@@ -77,12 +83,19 @@ impl Exchange {
         let Some(account) = self.account(account_id) else { return unknown_account() };
         let index = self.visible_order(account_id, order_id);
         let terms = index.and_then(|index| self.orders.get(index)).map(|order| order.terms.clone());
-        let fault = terms.and_then(|terms| self.draw_call(account, &terms.client_order_id, Call::Lookup));
-        self.under_fault(fault, |exchange| show(index.and_then(|index| exchange.orders.get(index))))
+        let key = terms.as_ref().map_or("", |terms| terms.key());
+        let fault = if key.is_empty() { None } else { self.draw_call(account, key, Call::Lookup) };
+        self.under_fault(fault, key, |exchange| show(index.and_then(|index| exchange.orders.get(index))))
     }
 
     /// `GET /v1/trading/accounts/{account_id}/orders`.
-    pub fn list(&self, account_id: &str, filter: &ListFilter) -> Reply {
+    pub fn list(&mut self, account_id: &str, filter: &ListFilter) -> Reply {
+        let Some(account) = self.account(account_id) else { return unknown_account() };
+        let fault = self.draw_call(account, "", Call::List);
+        self.under_fault(fault, "", |exchange| exchange.listed(account_id, filter))
+    }
+
+    fn listed(&self, account_id: &str, filter: &ListFilter) -> Reply {
         let Some(account) = self.account(account_id).and_then(|account| self.accounts.get(account)) else {
             return unknown_account();
         };

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use contracts::alpaca::{OrderStatus, OrderType};
+use contracts::alpaca::{OrderStatus, OrderType, TradeEventKind};
 use time::OffsetDateTime;
 
 use super::Exchange;
 use crate::broker::fact::{Fact, StoredEvent};
 use crate::broker::fault::FaultKind;
 use crate::broker::journal::{EventRecord, Record};
-use crate::broker::order::Snapshot;
+use crate::broker::order::{ExecutionKind, Order, Snapshot};
 use crate::broker::schedule::Action;
 
 /// Most steps that the price path is moved forward at start.
@@ -37,7 +37,11 @@ impl Exchange {
                 }
             }
             Record::Change { order, snapshot } => return self.restore_snapshot(order, &snapshot),
-            Record::Hit(kind) => self.faults.count(kind),
+            Record::Rule(rule) => self.faults.restore(*rule),
+            Record::RulesCleared => self.faults.clear_pending(),
+            Record::Drawn { fault, rule } => self.faults.restore_drawn(fault, rule),
+            Record::Strike(strike) => self.faults.struck(strike),
+            Record::Split { instrument, to, from } => self.apply_split(instrument, to, from),
             Record::Step(step) => {
                 while self.path.step() < step.min(STEPS_RESTORED_MAX) {
                     self.path.advance();
@@ -57,9 +61,9 @@ impl Exchange {
         if order.held.as_ref().is_some_and(same) {
             order.held = None;
         }
-        let terms = Arc::clone(&order.terms);
-        self.events_total += 1;
-        self.log.push(StoredEvent { event_id, at: event.at, terms, fact: event.fact });
+        order.events_told += 1;
+        let (terms, number) = (Arc::clone(&order.terms), order.events_told);
+        self.log.push(StoredEvent { event_id, at: event.at, number, terms, fact: event.fact });
         true
     }
 
@@ -69,6 +73,9 @@ impl Exchange {
         if let Some(execution) = &fact.execution
             && !order.executions.iter().any(|known| known.execution_id == execution.execution_id)
         {
+            if execution.kind == ExecutionKind::Trade {
+                order.trade(execution.qty);
+            }
             order.executions.push(execution.clone());
             let place = order.executions.len() - 1;
             self.book_execution(fact.order, place);
@@ -110,6 +117,16 @@ impl Exchange {
             self.schedule.plan(terms.visible_at, Action::Appear(index));
             return;
         }
+        if status == OrderStatus::PendingReplace {
+            self.work_on(index);
+        }
+        let replaces = terms.replaces.and_then(|id| self.by_id.get(&id)).and_then(|old| self.orders.get(*old));
+        if status == OrderStatus::PendingNew && replaces.is_some_and(Order::is_open) {
+            // The replacement was under way and is lost with the process.
+            self.end(index, OrderStatus::Rejected);
+            self.emit(index, TradeEventKind::Rejected, None);
+            return;
+        }
         if status == OrderStatus::PendingCancel {
             self.schedule.plan(clock, Action::FinishCancel { order: index, fill_first: None });
             return;
@@ -118,6 +135,7 @@ impl Exchange {
             self.schedule.plan(terms.opens_at, Action::Open(index));
             return;
         }
+        let Some(order) = self.orders.get_mut(index) else { return };
         order.live = true;
         if terms.fault(FaultKind::RejectLate).is_some() {
             order.doomed = true;

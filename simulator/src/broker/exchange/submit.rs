@@ -14,6 +14,7 @@ use crate::broker::journal::Record;
 use crate::broker::order::{Order, Terms};
 use crate::broker::reply::{Delivery, Reply};
 use crate::broker::schedule::Action;
+use crate::broker::settings::ACCOUNTS_MAX;
 use crate::broker::{split, universe};
 
 /// Longest client order id.
@@ -38,39 +39,56 @@ impl Exchange {
         };
         let Some(account) = self.account(account_id) else { return unknown_account() };
         if request.client_order_id.is_empty() {
-            request.client_order_id = self.generate_key(account, account_id);
+            request.client_order_id = self.generate_key(account, &String::from_utf8_lossy(body));
         }
         let attempt = self.count_call(account, &request.client_order_id, Call::Submit);
-        let fault = self.faults.draw_request(&self.config, &query(&request, attempt));
-        let now = self.clock;
+        let fault = self.draw_request(&query(&request, attempt, self.clock));
+        let (now, key) = (self.clock, request.client_order_id.clone());
         match fault {
-            Some(FaultSpec { kind: FaultKind::ArriveLate, delay_ms, .. }) => {
-                self.hit(FaultKind::ArriveLate);
-                self.plan(delay_ms, Action::Arrive { account, request: Box::new(request) });
+            Some(fault @ FaultSpec { kind: FaultKind::ArriveLate, delay_ms, .. }) => {
+                self.strike(&fault, &key);
+                self.plan(delay_ms, Action::Arrive { account, request: Box::new(request), attempt });
                 Reply::hang_up()
             }
-            Some(FaultSpec { kind: FaultKind::RecordLate, delay_ms, .. }) => {
-                self.hit(FaultKind::RecordLate);
+            Some(fault @ FaultSpec { kind: FaultKind::RecordLate, delay_ms, .. }) => {
+                self.strike(&fault, &key);
                 let visible_at = now.saturating_add(milliseconds(delay_ms));
-                self.accept(account, &request, visible_at).delivered(Delivery::HangUp)
+                self.accept(account, &request, visible_at, attempt).delivered(Delivery::HangUp)
             }
-            fault => self.under_fault(fault, |exchange| exchange.accept(account, &request, now)),
+            fault => self.under_fault(fault, &key, |exchange| exchange.accept(account, &request, now, attempt)),
         }
     }
 
     /// The request is here and is carried out; the order shows from `visible_at` on.
-    pub(super) fn accept(&mut self, account: usize, request: &OrderRequest, visible_at: OffsetDateTime) -> Reply {
-        if self.order_of_key(account, &request.client_order_id).is_some() {
-            return Reply::json(422, &ApiError::duplicate_client_order_id());
+    pub(super) fn accept(
+        &mut self,
+        account: usize,
+        request: &OrderRequest,
+        visible_at: OffsetDateTime,
+        attempt: u64,
+    ) -> Reply {
+        let key = &request.client_order_id;
+        let broken = self.draw_all(&query(request, attempt, self.clock), Stage::Promise);
+        let find = |kind| broken.iter().find(|fault| fault.kind == kind);
+        if self.refuses_key(account, key) {
+            let Some(fault) = find(FaultKind::ForgetKey) else {
+                return Reply::json(422, &ApiError::duplicate_client_order_id());
+            };
+            self.strike(fault, key);
         }
-        if let Err(reply) = self.check(request) {
+        if self.config.honours_valid_until && request.valid_until.is_some_and(|until| self.clock > until) {
+            let Some(fault) = find(FaultKind::IgnoreValidUntil) else {
+                return Reply::error(422, codes::UNPROCESSABLE, "valid_until has passed");
+            };
+            self.strike(fault, key);
+        }
+        if let Err(reply) = self.check(account, request) {
             return reply;
         }
-        let faults = self.faults.draw_all(&self.config, &query(request, 1), Stage::Execution);
+        let faults = self.draw_all(&query(request, attempt, self.clock), Stage::Execution);
         let Ok(terms) = self.terms(account, request, faults, visible_at) else {
             return Reply::error(500, codes::INTERNAL, "the market calendar has no session");
         };
-        let (foreign, filled_first) = (terms.fault(FaultKind::ForeignOrder), terms.fault(FaultKind::FillBeforeAck));
         let index = self.insert(terms);
         if visible_at > self.clock {
             self.schedule.plan(visible_at, Action::Appear(index));
@@ -81,13 +99,20 @@ impl Exchange {
             Some(order) => Reply::json(200, &order.entity()),
             None => Reply::hang_up(),
         };
-        self.begin_trading(index);
-        if foreign.is_some() {
-            self.place_foreign(account, &request.symbol, &request.client_order_id);
-        }
-        match filled_first {
+        self.start(account, index);
+        match self.orders.get(index).and_then(|order| order.terms.fault(FaultKind::FillBeforeAck)) {
             Some(fault) => reply.delivered(Delivery::SendAfter(fault.delay_ms)),
             None => reply,
+        }
+    }
+
+    /// Lets an order that can be seen trade, with a stranger's beside it where a fault says so.
+    fn start(&mut self, account: usize, index: usize) {
+        self.begin_trading(index);
+        let Some(terms) = self.orders.get(index).map(|order| Arc::clone(&order.terms)) else { return };
+        if terms.fault(FaultKind::ForeignOrder).is_some() {
+            self.strike_order(index, FaultKind::ForeignOrder);
+            self.place_foreign(account, &terms.symbol, &terms.id.to_string());
         }
     }
 
@@ -95,19 +120,20 @@ impl Exchange {
     pub(super) fn appear(&mut self, index: usize) {
         if self.orders.get(index).is_some_and(|order| !order.visible) {
             self.acknowledge(index);
-            self.begin_trading(index);
+            let account = self.orders.get(index).and_then(|order| self.account_of(&order.terms));
+            self.start(account.unwrap_or_default(), index);
         }
     }
 
-    /// A key for a request that came without one.
+    /// A key for a request that came without one: the first that no equal request has.
     pub(super) fn generate_key(&mut self, account: usize, subject: &str) -> String {
+        let mut number = 0;
         loop {
-            self.generated_keys += 1;
-            let mut dice = Dice::new(self.config.seed, "generated key", subject, self.generated_keys);
-            let key = dice.uuid().to_string();
-            if self.order_of_key(account, &key).is_none() {
+            let key = Dice::new(self.config.seed, "generated key", subject, number).uuid().to_string();
+            if self.orders_of_key(account, &key) == 0 {
                 return key;
             }
+            number += 1;
         }
     }
 
@@ -116,7 +142,6 @@ impl Exchange {
         if self.orders.len() >= ORDERS_MAX || universe::find(symbol).is_none() {
             return None;
         }
-        self.hit(FaultKind::ForeignOrder);
         let request = OrderRequest {
             symbol: symbol.to_owned(),
             qty: Decimal::ONE,
@@ -137,7 +162,7 @@ impl Exchange {
     }
 
     /// The rules of form and business, in the order in which they are told.
-    fn check(&self, request: &OrderRequest) -> Result<(), Reply> {
+    fn check(&self, account: usize, request: &OrderRequest) -> Result<(), Reply> {
         let invalid = |message: &str| Err(Reply::error(422, codes::INVALID_REQUEST, message));
         let refused = |message: String| Err(Reply::error(422, codes::UNPROCESSABLE, message));
         if request.client_order_id.len() > CLIENT_ORDER_ID_LEN_MAX {
@@ -165,16 +190,28 @@ impl Exchange {
         if universe::find(&request.symbol).is_none() {
             return refused(format!("asset \"{}\" is not tradable", request.symbol));
         }
-        if self.config.honours_valid_until && request.valid_until.is_some_and(|until| self.clock > until) {
-            return refused("valid_until has passed".to_owned());
-        }
         if self.orders.len() >= ORDERS_MAX {
             return Err(Reply::error(503, codes::UNAVAILABLE, "the broker is full"));
         }
-        Ok(())
+        self.check_funds(account, request)
     }
 
-    fn terms(
+    /// Refuses what the account cannot pay or does not have, where this broker looks at that.
+    fn check_funds(&self, account: usize, request: &OrderRequest) -> Result<(), Reply> {
+        let Some(book) = self.accounts.get(account).filter(|_| self.config.checks_funds) else { return Ok(()) };
+        let instrument = universe::find(&request.symbol).map_or(usize::MAX, |(index, _)| index);
+        let (cash_held, shares_held) = self.held(account, instrument);
+        let refused = |message: &str| Err(Reply::error(403, codes::FORBIDDEN, message));
+        if request.side == Side::Buy {
+            let price = request.limit_price.unwrap_or_else(|| self.path.price(instrument));
+            let short = request.qty * price > book.cash - cash_held;
+            return if short { refused("insufficient buying power") } else { Ok(()) };
+        }
+        let owned = book.positions.get(&instrument).map_or(Decimal::ZERO, |position| position.qty);
+        if request.qty > owned - shares_held { refused("insufficient qty available for order") } else { Ok(()) }
+    }
+
+    pub(super) fn terms(
         &self,
         account: usize,
         request: &OrderRequest,
@@ -182,19 +219,26 @@ impl Exchange {
         visible_at: OffsetDateTime,
     ) -> Result<Terms, CalendarError> {
         let account_id = self.accounts.get(account).map_or_else(|| Arc::from(""), |book| Arc::clone(&book.id));
-        let mut dice = Dice::new(self.config.seed, "order", &request.client_order_id, account as u64);
+        // A second order under the same key, where the broker makes one, is another order.
+        let number = account + ACCOUNTS_MAX * self.orders_of_key(account, &request.client_order_id);
+        let mut dice = Dice::new(self.config.seed, "order", &request.client_order_id, number as u64);
         let id = dice.uuid();
+        let (client_order_id, sent_key) = if self.config.key_accepted {
+            (request.client_order_id.clone(), None)
+        } else {
+            (dice.uuid().to_string(), Some(request.client_order_id.clone()))
+        };
         let session = self.calendar.session_at_or_after(self.clock.max(visible_at))?;
         let expires_at = if request.time_in_force == TimeInForce::Gtc {
-            let last_day = session.closes_at.saturating_add(Duration::days(GTC_DAYS));
+            let last_day = session.closes_at.saturating_add(self.calendar.scaled(Duration::days(GTC_DAYS)));
             self.calendar.next_close(last_day)?
         } else {
             session.closes_at
         };
-        let twins = faults.iter().any(|fault| fault.kind == FaultKind::IdenticalPartials);
-        let parts = if twins {
+        let has = |kind| faults.iter().any(|fault| fault.kind == kind);
+        let parts = if has(FaultKind::IdenticalPartials) {
             split::identical(request.qty)
-        } else if dice.hits(self.config.partial_probability) {
+        } else if dice.hits(self.config.partial_probability) || has(FaultKind::PartialFills) {
             let count = dice.between(2, PARTS_MAX);
             split::random(request.qty, count, &mut dice)
         } else {
@@ -204,7 +248,9 @@ impl Exchange {
             index: self.orders.len(),
             id,
             account_id,
-            client_order_id: request.client_order_id.clone(),
+            client_order_id,
+            sent_key,
+            replaces: None,
             symbol: request.symbol.clone(),
             side: request.side.clone(),
             order_type: request.order_type.clone(),
@@ -222,20 +268,24 @@ impl Exchange {
     }
 
     /// Takes the order and its key.
-    fn insert(&mut self, terms: Terms) -> usize {
+    pub(super) fn insert(&mut self, terms: Terms) -> usize {
         let terms = Arc::new(terms);
         if self.journal.is_kept() {
             self.journal.record(&Record::Order(Box::new(Terms::clone(&terms))));
         }
         self.schedule.plan_expiry(terms.expires_at, terms.index);
-        self.index(&terms)
+        let index = self.index(&terms);
+        if terms.fault(FaultKind::PartialFills).is_some() {
+            self.strike_order(index, FaultKind::PartialFills);
+        }
+        index
     }
 
     /// Puts an order into every index.
     pub(super) fn index(&mut self, terms: &Arc<Terms>) -> usize {
         let index = terms.index;
         if let Some(account) = self.account_of(terms).and_then(|account| self.accounts.get_mut(account)) {
-            account.keys.entry(terms.client_order_id.clone()).or_default().order = Some(index);
+            account.keys.entry(terms.key().to_owned()).or_default().orders.push(index);
             account.orders.push(index);
             account.open.insert(index);
         }
@@ -249,7 +299,7 @@ pub(super) fn unknown_account() -> Reply {
     Reply::error(403, codes::FORBIDDEN, "the account is not one of this correspondent")
 }
 
-fn query(request: &OrderRequest, attempt: u64) -> Query<'_> {
+fn query(request: &OrderRequest, attempt: u64, at: OffsetDateTime) -> Query<'_> {
     Query {
         call: Call::Submit,
         key: &request.client_order_id,
@@ -257,11 +307,12 @@ fn query(request: &OrderRequest, attempt: u64) -> Query<'_> {
         side: &request.side,
         qty: request.qty,
         attempt,
+        at,
     }
 }
 
 /// A price of a dollar and more has two decimals, one below has four.
-fn check_price(price: Decimal) -> Result<(), Reply> {
+pub(super) fn check_price(price: Decimal) -> Result<(), Reply> {
     if price <= Decimal::ZERO || price >= Decimal::from(PRICE_LIMIT) {
         return Err(Reply::error(422, codes::INVALID_REQUEST, "limit_price is out of range"));
     }

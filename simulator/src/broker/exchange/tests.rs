@@ -1,10 +1,13 @@
 //! The exchange under a clock of the test's own.
 
+mod afterwards;
 mod faults;
+mod promises;
+mod replacing;
 mod stories;
 
 use contracts::alpaca::{ApiError, OrderEntity, OrderStatus, TradeEvent, TradeEventKind};
-use contracts::calendar::MarketHours;
+use contracts::calendar::{MarketHours, Pace};
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
 use time::macros::datetime;
@@ -12,7 +15,9 @@ use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
 use super::{Exchange, ExchangeSettings};
-use crate::broker::fault::{Call, FaultKind, FaultSpec, PendingFault};
+use crate::broker::bars::Bars;
+use crate::broker::fault::{Call, FaultKind, FaultRule, FaultSpec};
+use crate::broker::profile::Profile;
 use crate::broker::reply::Reply;
 
 const ACCOUNT: &str = "a7e7c1f2-0000-4000-8000-000000000001";
@@ -22,8 +27,12 @@ const NOON: OffsetDateTime = datetime!(2026-07-01 12:00 -4);
 fn settings(seed: u64) -> ExchangeSettings {
     ExchangeSettings {
         seed,
+        profile: Profile::Full,
         account_ids: vec![ACCOUNT.to_owned()],
+        cash: Decimal::from(1_000_000),
         market_hours: MarketHours::Always,
+        pace: Pace::real(),
+        bars: Bars::default(),
         events_retained_max: 10_000,
         state_file: None,
     }
@@ -81,13 +90,11 @@ fn kinds(events: &[TradeEvent]) -> Vec<&str> {
 }
 
 fn fault(exchange: &mut Exchange, key: &str, kind: FaultKind, on: Call, delay_ms: u64) {
-    let fault = FaultSpec { kind, delay_ms, effect: true };
-    let pending = PendingFault { id: 0, client_order_id: Some(key.to_owned()), selector: None, on, fault, times: 1 };
-    exchange.add_fault(pending).unwrap();
+    exchange.add_fault(FaultRule::once(key, on, FaultSpec::new(kind, delay_ms, true))).unwrap();
 }
 
 fn hits(exchange: &Exchange, kind: FaultKind) -> u64 {
-    exchange.fault_hits().get(&kind).copied().unwrap_or_default()
+    exchange.fault_tallies().get(&kind).map_or(0, |tally| tally.hits)
 }
 
 #[test]
@@ -272,7 +279,7 @@ fn lists_show_what_was_asked_for() {
         exchange.advance(exchange.clock + Duration::seconds(1));
     }
     submit(&mut exchange, &market("done", "F", "1"));
-    let keys = |filter: &ListFilter| -> Vec<String> {
+    let mut keys = |filter: &ListFilter| -> Vec<String> {
         let orders: Vec<OrderEntity> = serde_json::from_slice(&exchange.list(ACCOUNT, filter).body).unwrap();
         orders.into_iter().map(|order| order.client_order_id).collect()
     };

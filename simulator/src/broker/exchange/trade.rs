@@ -1,14 +1,15 @@
 //! From acceptance to the last execution.
 
-use contracts::alpaca::{OrderStatus, OrderType, Side, TradeEventKind};
+use contracts::alpaca::{OrderStatus, OrderType, TradeEventKind};
 use rust_decimal::Decimal;
 use time::OffsetDateTime;
 
 use super::Exchange;
 use crate::broker::dice::Dice;
+use crate::broker::fact::{Detail, Fact};
 use crate::broker::fault::FaultKind;
 use crate::broker::journal::Record;
-use crate::broker::order::Execution;
+use crate::broker::order::{Execution, ExecutionKind};
 use crate::broker::schedule::Action;
 use crate::broker::universe::INSTRUMENTS;
 
@@ -25,7 +26,10 @@ impl Exchange {
         if !self.calendar.is_open(self.clock).unwrap_or(false) {
             return;
         }
-        for instrument in 0..INSTRUMENTS.len() {
+        for (instrument, listed) in INSTRUMENTS.iter().enumerate() {
+            if self.config.halted.contains(listed.symbol) {
+                continue;
+            }
             let price = self.path.price(instrument);
             let crossing = self.resting.get(instrument).map(|resting| resting.crossing(price)).unwrap_or_default();
             for index in crossing {
@@ -42,7 +46,7 @@ impl Exchange {
         let Some(order) = self.orders.get_mut(index) else { return };
         order.visible = true;
         let waits = order.terms.opens_at > at;
-        let first = match Dice::new(seed, "acknowledge", &order.terms.client_order_id, 0).between(0, 7) {
+        let first = match Dice::new(seed, "acknowledge", &order.terms.id.to_string(), 0).between(0, 7) {
             _ if waits => Some((OrderStatus::Accepted, TradeEventKind::Accepted)),
             0 => Some((OrderStatus::PendingNew, TradeEventKind::PendingNew)),
             1 => Some((OrderStatus::Accepted, TradeEventKind::Accepted)),
@@ -94,8 +98,12 @@ impl Exchange {
             return;
         }
         let price = self.path.price(terms.instrument());
+        if self.config.halted.contains(&terms.symbol) {
+            self.rest(index);
+            return;
+        }
         if terms.fault(FaultKind::FillBeforeAck).is_some() {
-            self.hit(FaultKind::FillBeforeAck);
+            self.strike_order(index, FaultKind::FillBeforeAck);
             let remaining = self.orders.get(index).map_or(Decimal::ZERO, |order| order.remaining());
             self.execute(index, remaining, self.trade_price(index));
             return;
@@ -125,6 +133,9 @@ impl Exchange {
     pub(super) fn next_part(&mut self, index: usize) {
         loop {
             let Some(order) = self.orders.get(index).filter(|order| order.is_open() && order.live) else { return };
+            if order.remaining().is_zero() || self.config.halted.contains(&order.terms.symbol) {
+                return;
+            }
             let price = self.path.price(order.terms.instrument());
             self.fill_next(index, price);
             if !self.is_open(index) {
@@ -141,11 +152,11 @@ impl Exchange {
     /// Fills the next part of an order, and its twin where it has one.
     fn fill_next(&mut self, index: usize, price: Decimal) {
         let Some(order) = self.orders.get(index).filter(|order| order.is_open() && order.live) else { return };
-        let twins = order.executions.is_empty() && order.terms.fault(FaultKind::IdenticalPartials).is_some();
+        let twins = order.trades == 0 && order.terms.fault(FaultKind::IdenticalPartials).is_some();
         self.execute(index, order.next_part(), price);
         if twins && let Some(order) = self.orders.get(index).filter(|order| order.is_open()) {
             let part = order.next_part();
-            self.hit(FaultKind::IdenticalPartials);
+            self.strike_order(index, FaultKind::IdenticalPartials);
             self.execute(index, part, price);
         }
     }
@@ -160,48 +171,83 @@ impl Exchange {
         }
     }
 
-    /// Executes a part of an order.
+    /// Executes a part of an order, and tells it: now, or later under a fault.
     pub(super) fn execute(&mut self, index: usize, qty: Decimal, price: Decimal) {
         let (at, seed) = (self.clock, self.config.seed);
         let Some(order) = self.orders.get_mut(index) else { return };
-        if qty <= Decimal::ZERO {
+        if qty <= Decimal::ZERO || self.config.halted.contains(&order.terms.symbol) {
             return;
         }
+        let number = order.trades;
+        let mut dice = Dice::new(seed, "execution", &order.terms.id.to_string(), number as u64);
+        let execution =
+            Execution { execution_id: dice.uuid(), qty, price, at, kind: ExecutionKind::Trade, previous: None };
+        order.trade(qty);
+        match order.terms.fault(FaultKind::Backfill).filter(|_| number == 0) {
+            Some(fault) => {
+                order.untold += qty;
+                self.plan(fault.delay_ms, Action::TellTrade { order: index, execution: Box::new(execution) });
+            }
+            None => self.tell(index, execution),
+        }
+    }
+
+    /// A trade that was kept back is told, with the time at which it happened.
+    pub(super) fn tell_trade(&mut self, index: usize, execution: Execution) {
+        self.strike_order(index, FaultKind::Backfill);
+        if let Some(order) = self.orders.get_mut(index) {
+            order.untold -= execution.qty;
+        }
+        self.tell(index, execution);
+    }
+
+    pub(super) fn tell(&mut self, index: usize, execution: Execution) {
+        let at = self.clock;
+        let Some(order) = self.orders.get_mut(index) else { return };
+        let was_open = order.is_open();
         let place = order.executions.len();
-        let mut dice = Dice::new(seed, "execution", &order.terms.id.to_string(), place as u64);
-        order.fill(Execution { execution_id: dice.uuid(), qty, price, at });
-        let filled = !order.is_open();
-        let repeat = order.terms.fault(FaultKind::DuplicateFill).filter(|_| place == 0);
+        order.tell(at, execution);
+        let filled = was_open && !order.is_open();
         self.book_execution(index, place);
         let kind = if filled { TradeEventKind::Fill } else { TradeEventKind::PartialFill };
         self.emit(index, kind.clone(), Some(place));
         if filled {
             self.close(index);
         }
-        if let Some(fault) = repeat
-            && let Some(fact) = self.fact(index, kind, Some(place))
-        {
-            self.plan(fault.delay_ms, Action::Repeat(Box::new(fact)));
+        if place == 0 {
+            self.plan_sequels(index, kind);
         }
     }
 
-    /// Adds an execution to the oracle's list and to the position.
-    pub(super) fn book_execution(&mut self, index: usize, place: usize) {
-        self.executions.push((index, place));
+    /// What comes of the first execution of an order.
+    fn plan_sequels(&mut self, index: usize, kind: TradeEventKind) {
         let Some(order) = self.orders.get(index) else { return };
-        let Some(execution) = order.executions.get(place) else { return };
-        let signed = if order.terms.side == Side::Buy { execution.qty } else { -execution.qty };
-        let instrument = order.terms.instrument();
-        let account = self.account_of(&order.terms).and_then(|account| self.accounts.get_mut(account));
-        if let Some(account) = account {
-            *account.positions.entry(instrument).or_default() += signed;
+        let terms = order.terms.clone();
+        let renamed = Dice::new(self.config.seed, "second id", &terms.id.to_string(), 0).uuid();
+        let repeats = [
+            (FaultKind::DuplicateFill, Detail::Whole),
+            (FaultKind::DuplicateFillNewId, Detail::Renamed(renamed)),
+            (FaultKind::DuplicateFillNoId, Detail::NoId),
+        ];
+        for (fault, detail) in repeats {
+            if let Some(fault) = terms.fault(fault)
+                && let Some(fact) = self.fact(index, kind.clone(), Some(0))
+            {
+                self.plan(fault.delay_ms, Action::Repeat(Box::new(Fact { detail, ..fact })));
+            }
+        }
+        if let Some(fault) = terms.fault(FaultKind::Bust) {
+            self.plan(fault.delay_ms, Action::BustFirst(index));
+        }
+        if let Some(fault) = terms.fault(FaultKind::Correct) {
+            self.plan(fault.delay_ms, Action::CorrectFirst(index));
         }
     }
 
     /// Rejects an order that was accepted.
     pub(super) fn reject_late(&mut self, index: usize) {
         if self.is_open(index) {
-            self.hit(FaultKind::RejectLate);
+            self.strike_order(index, FaultKind::RejectLate);
             self.end(index, OrderStatus::Rejected);
             self.emit(index, TradeEventKind::Rejected, None);
         }

@@ -7,31 +7,25 @@ use axum::body::Bytes;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use contracts::alpaca::codes;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::deliver::hang_up;
-use super::{error, invalid};
+use super::invalid;
 use crate::broker::exchange::Exchange;
-use crate::broker::fault::{Call, FaultKind, FaultSpec, PendingFault, Selector, Stage};
 use crate::broker::shared::Shared;
 
 /// Rows of an oracle page, unless asked for otherwise, and at most.
 const PAGE_DEFAULT: usize = 1_000;
 const PAGE_MAX: usize = 10_000;
-/// Pending faults that are shown.
-const PENDING_SHOWN_MAX: usize = 1_000;
-/// Longest delay of a fault, in milliseconds.
-const DELAY_MAX_MS: u64 = 600_000;
 /// Most price steps of one call.
 const TICKS_MAX: u64 = 100_000;
 
-fn answer(shared: &Shared, act: impl FnOnce(&mut Exchange) -> Response) -> Response {
+pub(super) fn answer(shared: &Shared, act: impl FnOnce(&mut Exchange) -> Response) -> Response {
     shared.with(act).unwrap_or_else(|_| hang_up())
 }
 
-fn read<'a, T: Deserialize<'a>>(body: &'a Bytes) -> Result<T, String> {
+pub(super) fn read<'a, T: Deserialize<'a>>(body: &'a Bytes) -> Result<T, String> {
     let text = if body.is_empty() { &b"{}"[..] } else { body.as_ref() };
     serde_json::from_slice(text).map_err(|error| error.to_string())
 }
@@ -70,88 +64,6 @@ pub(super) async fn configure(State(shared): State<Arc<Shared>>, body: Bytes) ->
     answer(&shared, |exchange| match exchange.configure(change) {
         Ok(config) => axum::Json(config).into_response(),
         Err(error) => invalid(error.to_string()),
-    })
-}
-
-pub(super) async fn faults(State(shared): State<Arc<Shared>>) -> Response {
-    answer(&shared, |exchange| {
-        let hits = exchange.fault_hits();
-        let pending = exchange.pending_faults(PENDING_SHOWN_MAX);
-        axum::Json(json!({"hits": hits, "pending": pending})).into_response()
-    })
-}
-
-/// Body of `POST /sim/v1/faults`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct FaultRequest {
-    client_order_id: Option<String>,
-    #[serde(rename = "match")]
-    selector: Option<SelectorRequest>,
-    fault: FaultKind,
-    on: Option<Call>,
-    delay_ms: Option<u64>,
-    effect: Option<bool>,
-    times: Option<u32>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum SelectorRequest {
-    Word(String),
-    Terms(Selector),
-}
-
-impl FaultRequest {
-    fn pending(self, delay_default_ms: u64) -> Result<PendingFault, &'static str> {
-        let selector = match self.selector {
-            None => None,
-            Some(SelectorRequest::Terms(selector)) => Some(selector),
-            Some(SelectorRequest::Word(word)) if word == "all" => Some(Selector::default()),
-            Some(SelectorRequest::Word(_)) => return Err("match is \"all\" or an object"),
-        };
-        if self.client_order_id.is_some() == selector.is_some() {
-            return Err("exactly one of client_order_id and match is required");
-        }
-        let on = match (self.fault.stage(), self.on) {
-            (Stage::Stream, _) => return Err("streams are reset by POST /sim/v1/streams/reset"),
-            (Stage::Push, _) => return Err("faults of pushes have probabilities only: PUT /sim/v1/config"),
-            (Stage::Cancel, None | Some(Call::Cancel)) => Call::Cancel,
-            (Stage::Execution, None | Some(Call::Submit)) => Call::Submit,
-            (Stage::Request, on) => on.unwrap_or_default(),
-            _ => return Err("this fault cannot happen on that call"),
-        };
-        if on != Call::Submit && self.fault.only_on_submit() {
-            return Err("this fault cannot happen on that call");
-        }
-        let times = self.times.unwrap_or(1);
-        let delay_ms = self.delay_ms.unwrap_or(delay_default_ms);
-        if times == 0 || delay_ms > DELAY_MAX_MS {
-            return Err("times or delay_ms is out of range");
-        }
-        let fault = FaultSpec { kind: self.fault, delay_ms, effect: self.effect.unwrap_or(true) };
-        Ok(PendingFault { id: 0, client_order_id: self.client_order_id, selector, on, fault, times })
-    }
-}
-
-pub(super) async fn add_fault(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
-    let request: FaultRequest = match read(&body) {
-        Ok(request) => request,
-        Err(message) => return invalid(message),
-    };
-    answer(&shared, |exchange| match request.pending(exchange.config().fault_delay_max_ms) {
-        Ok(pending) => match exchange.add_fault(pending) {
-            Ok(id) => (StatusCode::CREATED, axum::Json(json!({"id": id}))).into_response(),
-            Err(full) => error(StatusCode::SERVICE_UNAVAILABLE, codes::UNAVAILABLE, full.to_string()),
-        },
-        Err(message) => invalid(message),
-    })
-}
-
-pub(super) async fn clear_faults(State(shared): State<Arc<Shared>>) -> Response {
-    answer(&shared, |exchange| {
-        exchange.clear_faults();
-        StatusCode::NO_CONTENT.into_response()
     })
 }
 

@@ -22,7 +22,7 @@ const LIMIT_DEFAULT: usize = 50;
 /// Most orders in a list.
 const LIMIT_MAX: usize = 500;
 
-async fn answer(shared: &Shared, act: impl FnOnce(&mut Exchange) -> Reply) -> Response {
+pub(super) async fn answer(shared: &Shared, act: impl FnOnce(&mut Exchange) -> Reply) -> Response {
     match shared.with(act) {
         Ok(reply) => deliver(reply, shared).await,
         Err(_) => hang_up(),
@@ -60,6 +60,15 @@ pub(super) async fn cancel(
     answer(&shared, |exchange| exchange.cancel(&account_id, order_id)).await
 }
 
+pub(super) async fn replace(
+    State(shared): State<Arc<Shared>>,
+    Path((account_id, order_id)): Path<(String, String)>,
+    body: Bytes,
+) -> Response {
+    let Some(order_id) = order_id_of(&order_id) else { return invalid_order_id() };
+    answer(&shared, |exchange| exchange.replace(&account_id, order_id, &body)).await
+}
+
 pub(super) async fn list(
     State(shared): State<Arc<Shared>>,
     Path(account_id): Path<String>,
@@ -71,16 +80,16 @@ pub(super) async fn list(
     }
 }
 
-fn order_id_of(text: &str) -> Option<Uuid> {
+pub(super) fn order_id_of(text: &str) -> Option<Uuid> {
     Uuid::try_parse(text).ok()
 }
 
-fn invalid_order_id() -> Response {
+pub(super) fn invalid_order_id() -> Response {
     super::error(axum::http::StatusCode::UNPROCESSABLE_ENTITY, codes::INVALID_REQUEST, "order_id is not a uuid")
 }
 
 /// Reads a list request; an error names the parameter that makes no sense.
-fn filter(query: &HashMap<String, String>) -> Result<ListFilter, &'static str> {
+pub(super) fn filter(query: &HashMap<String, String>) -> Result<ListFilter, &'static str> {
     let get = |name: &str| query.get(name).map(String::as_str).filter(|value| !value.is_empty());
     let moment =
         |name: &'static str| get(name).map(|text| OffsetDateTime::parse(text, &Rfc3339).map_err(|_| name)).transpose();

@@ -78,10 +78,10 @@ struct Reader {
 }
 
 /// A place among the streams, counted for as long as it is taken.
-struct Open(#[expect(dead_code, reason = "gives its place back when dropped")] OwnedSemaphorePermit);
+pub(super) struct Open(#[expect(dead_code, reason = "gives its place back when dropped")] OwnedSemaphorePermit);
 
 impl Open {
-    fn new(permit: OwnedSemaphorePermit) -> Self {
+    pub(super) fn new(permit: OwnedSemaphorePermit) -> Self {
         metrics::gauge!("sim_streams_open").increment(1);
         Self(permit)
     }
@@ -109,15 +109,23 @@ pub(super) async fn trades(
     head.mark_unchanged();
     resets.mark_unchanged();
     let start = shared.with(|exchange| {
+        // Without replay a stream starts now, whatever was asked for.
+        let since = since.filter(|_| exchange.config().replay);
         let position = match since {
             None => Ok(exchange.head()),
             Some(Since::Id(id)) => exchange.events_after(id),
             Some(Since::Time(at)) => exchange.events_since(at),
         };
         let config = exchange.config();
-        (position, exchange.head(), Duration::from_millis(config.heartbeat_ms), config.stream_buffer_max)
+        (
+            position,
+            since.is_none(),
+            exchange.head(),
+            Duration::from_millis(config.heartbeat_ms),
+            config.stream_buffer_max,
+        )
     });
-    let Ok((position, live_from, heartbeat, buffer_max)) = start else { return hang_up() };
+    let Ok((position, is_live, live_from, heartbeat, buffer_max)) = start else { return hang_up() };
     let position = match position {
         Ok(position) => position,
         Err(gone) => return error(StatusCode::GONE, 41_010_000, gone.to_string()),
@@ -126,7 +134,7 @@ pub(super) async fn trades(
         shared,
         position,
         live_from,
-        caught_up: since.is_none(),
+        caught_up: is_live,
         until,
         heartbeat,
         buffer_max,

@@ -12,9 +12,10 @@ const EVERYTHING: &str = r#"{
                "error_before_effect": 0.05, "error_after_effect": 0.05, "slow_reply": 0.05, "rate_limited": 0.02,
                "nonsense": 0.02, "html": 0.02, "half_body": 0.02, "never_answer": 0.02, "reject": 0.02,
                "duplicate_fill": 0.1, "fill_before_ack": 0.1, "identical_partials": 0.1, "reorder_events": 0.1,
-               "reject_late": 0.05, "foreign_order": 0.05, "lost_event": 0.05},
-    "cancel": {"drop_reply": 0.1, "fill_after_cancel": 0.3, "cancel_refused": 0.1},
-    "lookup": {"error_before_effect": 0.1}, "stream": {"stream_reset": 0.05}}"#;
+               "reject_late": 0.05, "foreign_order": 0.05, "lost_event": 0.05, "maintenance": 0.02,
+               "unauthorized": 0.02, "partial_fills": 0.1, "backfill": 0.05},
+    "cancel": {"drop_reply": 0.1, "fill_after_cancel": 0.3, "cancel_refused": 0.1, "cancel_rejected_late": 0.1},
+    "lookup": {"error_before_effect": 0.1}, "stream": {"stream_reset": 0.05, "drop_message": 0.05}}"#;
 
 fn order_of(n: usize) -> Value {
     let symbol = ["AAPL", "KO", "F", "TSLA"][n % 4];
@@ -59,9 +60,9 @@ fn one_seed_tells_one_story() {
     assert!(play(&mut one, 0..400) == play(&mut same, 0..400));
     play(&mut other, 0..400);
     assert!(events(&one) == events(&same));
-    assert_eq!(one.fault_hits(), same.fault_hits());
-    assert_ne!(one.fault_hits(), other.fault_hits());
-    assert!(one.fault_hits().len() > 18, "{:?}", one.fault_hits());
+    assert_eq!(one.fault_tallies(), same.fault_tallies());
+    assert_ne!(one.fault_tallies(), other.fault_tallies());
+    assert!(one.fault_tallies().len() > 18, "{:?}", one.fault_tallies());
 }
 
 #[test]
@@ -86,6 +87,38 @@ fn what_happens_to_an_order_does_not_depend_on_the_others() {
     let forward: Vec<usize> = (0..100).collect();
     let backward: Vec<usize> = (0..100).rev().collect();
     assert_eq!(story(&forward), story(&backward));
+}
+
+/// Everything that struck, whenever: which fault, which attempt of which order.
+fn schedule(exchange: &Exchange) -> Vec<crate::broker::fault::Strike> {
+    let (_, mut strikes) = exchange.strikes(0, usize::MAX);
+    strikes.sort();
+    strikes
+}
+
+#[test]
+fn one_seed_gives_one_fault_schedule_whatever_the_order_of_arrival() {
+    // Three attempts an order, and a cancel of what can be seen; in between the others come and go.
+    let run = |ns: &[usize], gap_ms: i64| {
+        let mut exchange = eventful(11);
+        for attempt in 0..3 {
+            for n in ns {
+                exchange.advance(exchange.clock + Duration::milliseconds(gap_ms));
+                submit(&mut exchange, &order_of(*n));
+                exchange.order_by_key(ACCOUNT, &format!("key-{n}"));
+                assert!(attempt < 3);
+            }
+            settle(&mut exchange);
+        }
+        schedule(&exchange)
+    };
+    let forward: Vec<usize> = (0..120).collect();
+    let mut shuffled = forward.clone();
+    shuffled.reverse();
+    shuffled.rotate_left(37);
+    let told = run(&forward, 3);
+    assert_eq!(told, run(&shuffled, 40));
+    assert!(told.iter().any(|strike| strike.attempt == 3) && told.len() > 200, "{}", told.len());
 }
 
 #[test]
@@ -170,7 +203,7 @@ fn restart_forgets_nothing_that_was_told() {
     let mut after = file.open(before.clock);
     assert!(events(&after) == events(&before));
     assert_eq!(after.executions(), before.executions());
-    assert_eq!(after.fault_hits(), before.fault_hits());
+    assert_eq!(after.fault_tallies(), before.fault_tallies());
     assert_eq!(after.config(), before.config());
     assert_eq!(after.open_len(), before.open_len());
     for (one, other) in before.orders().iter().zip(after.orders()) {
