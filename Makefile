@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help stack start stop status demo test drill drill-kill drill-push drill-redis drill-bus drill-copies drill-overspend drill-duplicate drill-hangup bench sdk-check sdk-check-node lock-proof models prepare servers build
+.PHONY: help stack start stop status demo test drill drill-kill drill-push drill-redis drill-bus drill-copies drill-overspend drill-duplicate drill-hangup trace-check bench sdk-check sdk-check-node lock-proof models prepare servers build
 
 # PROFILE=release runs optimised binaries.
 PROFILE ?= dev
@@ -84,11 +84,14 @@ drill-duplicate: servers build ## The same client order posted 100 times at once
 drill-hangup: servers build ## Clients that hang up in the middle.
 	@$(RUN) $(BIN)/drill hangup --seed $(SEED)
 
+trace-check: servers build ## One trace an order over all processes, lines of the logs that name it, no secret in any, metrics explained.
+	@$(RUN) $(BIN)/drill trace --seed $(SEED)
+
 drill: servers build ## All drills, one after the other.
 	@for process in order-server broker-gateway fill-receiver; do \
 	  $(BIN)/drill kill --process $$process --times $(TIMES) --seed $(SEED) || exit 1; done
 	@$(BIN)/drill push --times $(TIMES) --seed $(SEED)
-	@for name in redis bus copies overspend duplicate hangup; do $(BIN)/drill $$name --seed $(SEED) || exit 1; done
+	@for name in redis bus copies overspend duplicate hangup trace; do $(BIN)/drill $$name --seed $(SEED) || exit 1; done
 
 bench: servers ## Accepted and filled orders a second beside pgbench on the same server, optimised: SECONDS, CONNECTIONS, ROUNDS, ACCOUNTS.
 	@cargo build --locked --release --workspace --bins

@@ -11,6 +11,9 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::TryInitError;
 use tracing_subscriber::{layer::SubscriberExt, util::SubscriberInitExt};
 
+/// Target of the log lines that tell each step of each order, at level `debug`: `RUST_LOG=info,orders=debug`.
+pub const ORDERS: &str = "orders";
+
 /// Why telemetry could not start.
 #[derive(Debug, Error)]
 pub enum TelemetryError {

@@ -16,6 +16,7 @@ use futures_util::FutureExt;
 use platform::applied::{self, LogPartition};
 use platform::consumer::{Sink, SinkError, Slice, SliceOutcome};
 use platform::eventlog::Position;
+use platform::telemetry::ORDERS;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -204,10 +205,10 @@ impl<J: JitterSource> Intake<J> {
         let changes = apply_wishes(&self.rules, trusted(now), loaded, &batch.wishes, &early, || self.jitter());
         let done = finish(tx, work, &deferred, now, &changes).await?;
         for order_id in others {
-            alarm::raise(order_id, &[Alarm::OtherContent]);
+            alarm::raise(order_id, None, None, &[Alarm::OtherContent]);
         }
         for id in touched.iter().filter(|id| !known.contains(id)) {
-            alarm::raise(OrderId::new(*id), &[Alarm::UnknownOrder]);
+            alarm::raise(OrderId::new(*id), None, None, &[Alarm::UnknownOrder]);
         }
         count_deferred(work.producer, &deferred);
         self.wake.notify_one();
@@ -383,6 +384,8 @@ const fn trusted(at: OffsetDateTime) -> Now {
 fn add_order(batch: &mut OrdersBatch, envelope: &Envelope) -> Result<(), String> {
     let event = OrdersEvent::decode(envelope).map_err(|error| error.to_string())?;
     let _step = platform::trace::inner("order.intake", event.order_id());
+    tracing::debug!(target: ORDERS, order_id = %event.order_id(), account_id = envelope.account_id.map(display),
+        event_id = %envelope.id, event_type = envelope.kind, "event taken in");
     batch.add(event, envelope.partition, envelope.traceparent.clone()).map_err(|error| error.to_string())
 }
 
@@ -422,7 +425,8 @@ fn count_deferred(producer: Producer, deferred: &[DeferredEvent]) {
     for event in deferred {
         metrics::counter!("gateway_deferred_events_total", "producer" => producer.as_str(), "reason" => event.reason)
             .increment(1);
-        tracing::error!(event_id = %event.envelope.id, seq = event.envelope.seq, partition = %event.envelope.partition,
+        tracing::error!(event_id = %event.envelope.id, order_id = event.envelope.order_id.map(display),
+            account_id = event.envelope.account_id.map(display), seq = event.envelope.seq, partition = %event.envelope.partition,
             reason = event.reason, detail = %event.detail, "event deferred");
     }
 }

@@ -1,6 +1,6 @@
 //! Things that must never happen, counted and logged when they do. Each counter must read 0.
 
-use contracts::OrderId;
+use contracts::{AccountId, BrokerOrderId, OrderId};
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,10 +57,12 @@ impl Alarm {
     }
 }
 
-/// Counts and logs alarms, once their transaction is committed.
-pub fn raise(order_id: OrderId, alarms: &[Alarm]) {
+/// Counts and logs alarms of an order, once their transaction is committed; with its account and the broker's id
+/// where they are known.
+pub fn raise(order_id: OrderId, account: Option<AccountId>, broker_order: Option<&BrokerOrderId>, alarms: &[Alarm]) {
     for alarm in alarms {
         metrics::counter!("gateway_alarms_total", "alarm" => alarm.as_str()).increment(1);
-        tracing::error!(order_id = %order_id, alarm = alarm.as_str(), detail = ?alarm, "alarm");
+        tracing::error!(order_id = %order_id, account_id = account.map(display), broker_order_id = broker_order.map(display),
+            alarm = alarm.as_str(), detail = ?alarm, "alarm");
     }
 }

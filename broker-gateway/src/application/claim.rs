@@ -9,7 +9,7 @@ use super::rules::Rules;
 use super::wire::WireRequest;
 use crate::domain::attempt::Attempt;
 use crate::domain::retry::{Jitter, Now};
-use contracts::{BrokerKey, OrderId};
+use contracts::{AccountId, BrokerKey, BrokerOrderId, OrderId};
 use time::OffsetDateTime;
 
 /// Which kind of call, with what tells it from others of the same order.
@@ -38,6 +38,15 @@ pub enum CallKind {
 }
 
 impl CallKind {
+    /// Which attempt to place the order it is; none for other calls.
+    #[must_use]
+    pub const fn attempt(self) -> Option<i32> {
+        match self {
+            Self::Create { number } => Some(number),
+            Self::Ask { .. } | Self::Observe { .. } | Self::Cancel { .. } => None,
+        }
+    }
+
     /// The word in metrics and logs.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -55,6 +64,10 @@ impl CallKind {
 pub struct PlannedCall {
     /// Our order.
     pub order_id: OrderId,
+    /// Whose, for the log.
+    pub account_id: AccountId,
+    /// The broker's id where it is known, for the log.
+    pub broker_order_id: Option<BrokerOrderId>,
     /// Its key.
     pub key: BrokerKey,
     /// Which call.
@@ -99,7 +112,8 @@ fn plan_one<D: Dialect>(dialect: &D, case: &mut Case<'_>) -> Option<PlannedCall>
             (CallKind::Cancel { claimed_at: claimed.claimed_at }, request)
         }
     };
-    Some(PlannedCall { order_id, key, kind, request, attempt: None })
+    let (account_id, broker_order_id) = (case.request().account_id, case.request().broker_order_id.clone());
+    Some(PlannedCall { order_id, account_id, broker_order_id, key, kind, request, attempt: None })
 }
 
 fn plan_send<D: Dialect>(dialect: &D, case: &mut Case<'_>) -> Option<PlannedCall> {
@@ -117,10 +131,11 @@ fn plan_send<D: Dialect>(dialect: &D, case: &mut Case<'_>) -> Option<PlannedCall
                 bytes_hash: new.bytes_hash,
             };
             let kind = CallKind::Create { number: new.number };
-            Some(PlannedCall { order_id, key, kind, request, attempt: Some(attempt) })
+            let (account_id, broker_order_id) = (case.request().account_id, case.request().broker_order_id.clone());
+            Some(PlannedCall { order_id, account_id, broker_order_id, key, kind, request, attempt: Some(attempt) })
         }
         Err(error) => {
-            tracing::error!(order_id = %case.request().order_id, error = %Chain(&error),
+            tracing::error!(order_id = %case.request().order_id, account_id = %case.request().account_id, error = %Chain(&error),
                 "the order cannot be written in the broker's dialect");
             case.manual("the order cannot be written in the broker's dialect".to_owned());
             None

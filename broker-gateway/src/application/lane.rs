@@ -14,7 +14,9 @@ use super::wire::{WireRequest, WireResult};
 use crate::domain::lane::Lane;
 use crate::domain::outcome::{CreateOutcome, LaneSignal};
 use crate::domain::retry::{Jitter, Now};
+use contracts::{AccountId, BrokerOrderId, OrderId};
 use platform::clock::Clock;
+use platform::telemetry::ORDERS;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use time::OffsetDateTime;
@@ -22,6 +24,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::field::display;
 
 /// Limits of the claiming task.
 #[derive(Debug, Clone, Copy)]
@@ -282,7 +285,7 @@ async fn make<C: Caller, D: Dialect>(
     since: Instant,
     grace: time::Duration,
 ) -> FinishedCall {
-    let PlannedCall { order_id, key, kind, request, attempt } = call;
+    let PlannedCall { order_id, account_id, broker_order_id, key, kind, request, attempt } = call;
     let grace = Duration::try_from(grace).unwrap_or_default();
     if matches!(kind, CallKind::Create { .. }) && since.elapsed() > grace {
         let reason = "the grace between claim and socket was over".to_owned();
@@ -315,11 +318,34 @@ async fn make<C: Caller, D: Dialect>(
         .record(took.as_secs_f64());
     let signal = if dialect.is_unauthorized(&result) { LaneSignal::Unauthorized } else { outcome.signal() };
     if signal == LaneSignal::Unauthorized {
-        tracing::error!(order_id = %order_id, "the broker does not take our credentials: the lane pauses");
+        tracing::error!(order_id = %order_id, account_id = %account_id, attempt = kind.attempt(),
+            "the broker does not take our credentials: the lane pauses");
     }
     control.observe(signal);
     let trace = trace(dialect, &result, &outcome, took);
+    let broker_order_id = broker_order_id.as_ref().or_else(|| outcome.broker_order_id());
+    tell(order_id, account_id, broker_order_id, kind, &outcome, &trace);
     FinishedCall { order_id, kind, outcome, trace, attempt }
+}
+
+/// Writes the end of a call into the log: a warning where it leaves a doubt, else for who asks for all steps.
+fn tell(
+    order_id: OrderId,
+    account_id: AccountId,
+    broker_order_id: Option<&BrokerOrderId>,
+    kind: CallKind,
+    outcome: &CallOutcome,
+    trace: &CallTrace,
+) {
+    let (call, attempt, ended) = (kind.as_str(), kind.attempt(), outcome.as_str());
+    let (broker_order_id, http_status) = (broker_order_id.map(display), trace.http_status);
+    if outcome.signal() == LaneSignal::Silent {
+        tracing::warn!(%order_id, %account_id, broker_order_id, call, attempt, outcome = ended, http_status,
+            took_us = trace.duration_us, detail = trace.detail, "outcome of a call to the broker is not known");
+    } else {
+        tracing::debug!(target: ORDERS, %order_id, %account_id, broker_order_id, call, attempt, outcome = ended,
+            http_status, broker_code = trace.broker_code, took_us = trace.duration_us, "call to the broker ended");
+    }
 }
 
 fn trace<D: Dialect>(dialect: &D, result: &WireResult, outcome: &CallOutcome, took: Duration) -> CallTrace {

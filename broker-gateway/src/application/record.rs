@@ -8,7 +8,7 @@ use super::rules::Rules;
 use crate::domain::attempt::Attempt;
 use crate::domain::outcome::{CancelOutcome, CreateOutcome, LaneSignal, LookupOutcome};
 use crate::domain::retry::{Jitter, Now};
-use contracts::OrderId;
+use contracts::{BrokerOrderId, OrderId};
 use std::collections::HashMap;
 
 /// How a call ended.
@@ -30,6 +30,17 @@ impl CallOutcome {
             Self::Create(outcome) => outcome.as_str(),
             Self::Lookup(outcome) => outcome.as_str(),
             Self::Cancel(outcome) => outcome.as_str(),
+        }
+    }
+
+    /// The broker's id of the order, where it showed it.
+    #[must_use]
+    pub fn broker_order_id(&self) -> Option<&BrokerOrderId> {
+        match self {
+            Self::Create(CreateOutcome::Accepted(seen)) | Self::Lookup(LookupOutcome::Found(seen)) => {
+                Some(&seen.broker_order_id)
+            }
+            _ => None,
         }
     }
 

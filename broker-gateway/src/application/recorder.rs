@@ -64,7 +64,7 @@ impl<S: LaneStore, J: JitterSource> Recorder<S, J> {
                 None => {
                     metrics::counter!("gateway_unrecorded_calls_total").increment(u64::from(count(part.len())));
                     let order_id = part.first().map(|call| call.order_id.to_string()).unwrap_or_default();
-                    tracing::error!(order_id = order_id, error = %Chain(&error), calls = part.len(),
+                    tracing::error!(order_id = order_id, attempt = part.first().and_then(|call| call.kind.attempt()), error = %Chain(&error), calls = part.len(),
                         "the end of a call can never be recorded: it becomes unknown");
                 }
             }

@@ -19,6 +19,7 @@ mod meeting;
 mod metrics;
 mod redrive;
 mod reviews;
+mod secrets;
 mod service;
 mod settlement;
 mod wire;

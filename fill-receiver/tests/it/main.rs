@@ -23,4 +23,5 @@ mod outage;
 mod poison;
 mod push;
 mod replay;
+mod secrets;
 mod wire;

@@ -47,7 +47,7 @@ impl Push {
         }
     }
 
-    fn signed_by(mut self, key_id: &str, secret: &str) -> Self {
+    pub(crate) fn signed_by(mut self, key_id: &str, secret: &str) -> Self {
         (self.key_id, self.secret) = (key_id.to_owned(), secret.to_owned());
         self
     }

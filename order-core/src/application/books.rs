@@ -76,7 +76,7 @@ impl Books {
     }
 
     /// The order as it stands in this batch.
-    fn order(&self, id: OrderId) -> Option<&Order> {
+    pub(super) fn order(&self, id: OrderId) -> Option<&Order> {
         let stored = self.snapshot.orders.get(&id);
         let account = stored.map(|order| order.account_id);
         self.plans
@@ -369,7 +369,7 @@ impl Books {
         let mut lines = Vec::new();
         let result = reply::apply_gateway(&mut account, &mut order, event, &self.fact(event_id), &mut lines)?;
         let cause = Cause { kind: contracts::event::Payload::kind(event), id: event_id.as_uuid() };
-        self.consequences(&account, order.id, result);
+        self.consequences(&account, &order, result);
         self.record(account, order, &before, None, cause, lines);
         Ok(result)
     }
@@ -387,7 +387,7 @@ impl Books {
         let (mut account, mut order) = self.for_fact(order_id)?;
         let before = Before::of(&order);
         let mut ledger = self.snapshot.executions.get(&order_id).cloned().unwrap_or_default();
-        let execution = reply::execution_of(event, event_id).filter(|new| is_new(new, &ledger));
+        let execution = reply::execution_of(event, event_id).filter(|new| is_new(&order, new, &ledger));
         ledger.extend(execution.clone());
         let mut lines = Vec::new();
         let result = reply::apply_broker(&mut account, &mut order, event, &ledger, &self.fact(event_id), &mut lines)?;
@@ -397,7 +397,7 @@ impl Books {
             self.plan(&account).executions.push((order_id, execution));
         }
         let cause = Cause { kind: contracts::event::Payload::kind(event), id: event_id.as_uuid() };
-        self.consequences(&account, order_id, result);
+        self.consequences(&account, &order, result);
         self.record(account, order, &before, kind.as_ref(), cause, lines);
         Ok(result)
     }
@@ -412,17 +412,21 @@ impl Books {
         Ok((account, order))
     }
 
-    fn consequences(&mut self, account: &Account, order_id: OrderId, result: Consequences) {
+    fn consequences(&mut self, account: &Account, order: &Order, result: Consequences) {
         if result.lookup {
-            self.plan(account).events.push(OrdersEvent::Lookup { order_id });
+            self.plan(account).events.push(OrdersEvent::Lookup { order_id: order.id });
         }
         if result.reopened {
             metrics::counter!("orders_reopened_total").increment(1);
-            tracing::error!(order_id = %order_id, "an ended order lives at the broker again");
+            tracing::error!(order_id = %order.id, client_order_id = %order.client_order_id, account_id = %order.account_id,
+                broker_order_id = order.broker_order_id.as_ref().map(display),
+                "an ended order lives at the broker again");
         }
         if result.overfilled {
             metrics::counter!("orders_overfilled_total").increment(1);
-            tracing::error!(order_id = %order_id, "more was filled than was ordered");
+            tracing::error!(order_id = %order.id, client_order_id = %order.client_order_id, account_id = %order.account_id,
+                broker_order_id = order.broker_order_id.as_ref().map(display),
+                "more was filled than was ordered");
         }
     }
 
@@ -495,7 +499,7 @@ fn moved(kind: &'static str, command: &Deposit) -> Action {
 
 /// Whether an execution is not in the ledger yet. The receiver logs an event again, under another id,
 /// when it learns whose order it is; the broker's own id and kind then tell that it is the same.
-fn is_new(new: &Execution, ledger: &[Execution]) -> bool {
+fn is_new(order: &Order, new: &Execution, ledger: &[Execution]) -> bool {
     let same = |old: &&Execution| {
         old.event_id == new.event_id
             || (old.execution_id == new.execution_id && discriminant(&old.kind) == discriminant(&new.kind))
@@ -503,7 +507,9 @@ fn is_new(new: &Execution, ledger: &[Execution]) -> bool {
     let Some(known) = ledger.iter().find(same) else { return true };
     if known.kind != new.kind {
         metrics::counter!("executions_contradicted_total").increment(1);
-        tracing::error!(execution.id = %new.execution_id, "an execution came again with other figures; the first stays");
+        tracing::error!(order_id = %order.id, client_order_id = %order.client_order_id, account_id = %order.account_id,
+            broker_order_id = order.broker_order_id.as_ref().map(display), execution_id = %new.execution_id,
+            "an execution came again with other figures; the first stays");
     }
     false
 }

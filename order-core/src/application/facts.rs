@@ -9,6 +9,7 @@ use crate::domain::hold::Charges;
 use contracts::event::{BrokerEvent, Envelope, GatewayEvent, Payload, Producer};
 use contracts::{AccountId, BrokerId, BrokerOrderId, OrderId, Partition, Symbol};
 use futures_util::FutureExt;
+use platform::telemetry::ORDERS;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -345,7 +346,8 @@ impl<S: Store> FactApplier<S> {
                 outcome.deferred.push(fact.waits(DeferReason::Busy, ""));
                 behind.insert(account);
             } else if let Err(detail) = apply_to(&mut books, &fact) {
-                tracing::error!(event_id = %fact.envelope.id, detail, "an event is parked");
+                tracing::error!(event_id = %fact.envelope.id, order_id = fact.order_id.map(display), account_id = %account,
+                    detail, "an event is parked");
                 outcome.deferred.push(fact.waits(DeferReason::Poison, detail));
                 behind.insert(account);
             }
@@ -398,7 +400,7 @@ fn adopt(facts: Vec<Fact>, owners: &BTreeMap<OrderId, (AccountId, Symbol)>, outc
             }
             (None, Ok(Decoded::Gateway(_))) => {
                 let detail = "a reply to an order that is not here";
-                tracing::error!(event_id = %fact.envelope.id, detail);
+                tracing::error!(event_id = %fact.envelope.id, order_id = fact.order_id.map(display), detail);
                 outcome.deferred.push(fact.waits(DeferReason::Poison, detail));
             }
             (None, Err(detail)) => {
@@ -443,7 +445,15 @@ fn apply_to(books: &mut Books, fact: &Fact) -> Result<(), String> {
         (Ok(Decoded::Broker(_)), None) => return Err("no order".to_owned()),
         (Err(detail), _) => return Err(detail.clone()),
     };
-    applied.map(|_| ()).map_err(|error| error.to_string())
+    applied.map_err(|error| error.to_string())?;
+    if tracing::enabled!(target: ORDERS, tracing::Level::DEBUG)
+        && let Some(order) = fact.order_id.and_then(|id| books.order(id))
+    {
+        tracing::debug!(target: ORDERS, order_id = %order.id, client_order_id = %order.client_order_id,
+            account_id = %order.account_id, broker_order_id = order.broker_order_id.as_ref().map(display),
+            event_id = %id, event_type = fact.envelope.kind, status = order.status().as_str(), "event applied");
+    }
+    Ok(())
 }
 
 /// Turns a panic into an error: it is taken apart like data that the database refuses, until the one

@@ -7,7 +7,8 @@ use crate::api::{ApiWorld, OPS_TOKEN};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::{SinkExt, StreamExt};
-use platform::testing::TestProcess;
+use order_core::metrics::ALL;
+use platform::testing::{TestProcess, scrape_faults};
 use reqwest::Client;
 use serde_json::{Value, json};
 use tokio_tungstenite::connect_async;
@@ -79,6 +80,11 @@ async fn no_request_makes_the_server_write_a_secret() {
         client.post(account).bearer_auth("planted-ops").header("x-operator", "ann").json(&json!({})).send().await;
     let issued: Value = issued.unwrap().json().await.unwrap();
     let new_secret = issued["secret_key"].as_str().unwrap_or_else(|| panic!("no key: {issued}"));
+
+    let page = client.get(format!("http://{ops}/metrics")).send().await.unwrap().text().await.unwrap();
+    assert!(page.contains("api_requests_total{"), "nothing was counted: {page}");
+    let faults = scrape_faults(&page, &ALL);
+    assert!(faults.is_empty(), "{faults:#?}");
 
     let log = server.kill().await;
     assert!(log.contains("TRACE") && log.contains("http.route"), "nothing was logged");

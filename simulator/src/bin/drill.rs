@@ -15,7 +15,8 @@ use simulator::drill::kill::KillOptions;
 use simulator::drill::load::LoadOptions;
 use simulator::drill::outcome::Outcome;
 use simulator::drill::push::PushOptions;
-use simulator::drill::{burst, bus, copies, demo, kill, push};
+use simulator::drill::trace::collector::Collector;
+use simulator::drill::{burst, bus, copies, demo, kill, push, trace};
 use simulator::stack::{Announcer, ProcessName};
 
 /// Drills on a private stack. Each ends with one line on the standard output, and exits with 1 when a promise broke.
@@ -86,6 +87,9 @@ enum Command {
     Duplicate,
     /// Clients that hang up in the middle.
     Hangup,
+    /// No failure: one trace an order over all processes, its lines in the logs, no secret in any, and metrics that
+    /// explain themselves.
+    Trace,
 }
 
 impl Command {
@@ -100,12 +104,13 @@ impl Command {
             Self::Overspend => "overspend",
             Self::Duplicate => "duplicate",
             Self::Hangup => "hangup",
+            Self::Trace => "trace",
         }
     }
 
     /// Whether the simulated broker makes mistakes: not in the demonstration, whose story is the engine's own processes.
     const fn has_faults(&self) -> bool {
-        !matches!(self, Self::Demo { .. })
+        !matches!(self, Self::Demo { .. } | Self::Trace)
     }
 
     /// The ladder's minutes are seconds on a local stack. Where processes are killed, the time limits of calls are
@@ -146,7 +151,7 @@ impl Command {
             Self::Kill { .. } | Self::Push { .. } | Self::Redis | Self::Bus { .. } | Self::Copies { .. } => {
                 [2_000_000; 11].into_iter().chain([2_000]).map(Decimal::from).collect()
             }
-            Self::Overspend | Self::Duplicate | Self::Hangup => vec![Decimal::from(100_000)],
+            Self::Overspend | Self::Duplicate | Self::Hangup | Self::Trace => vec![Decimal::from(100_000)],
         }
     }
 }
@@ -167,6 +172,10 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let checkout = std::fs::canonicalize(&arguments.checkout).context("the checkout cannot be used")?;
     let bin = std::env::current_exe()?.parent().map(PathBuf::from).context("the program has no folder")?;
     let name = arguments.command.name();
+    let collector = match arguments.command {
+        Command::Trace => Some(Collector::start(trace::AUTHORIZATION).await.context("the collector")?),
+        _ => None,
+    };
     let demo = matches!(arguments.command, Command::Demo { .. });
     let started = Instant::now();
     let options = ExerciseOptions {
@@ -177,11 +186,11 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         copies: arguments.command.copies(),
         faults: arguments.command.has_faults() && !arguments.no_faults,
         deposits: arguments.command.deposits(),
-        extra: arguments.command.extra(),
+        extra: collector.as_ref().map_or_else(|| arguments.command.extra(), trace::variables),
         announce: announcer(demo),
     };
     let exercise = Box::pin(Exercise::start(options)).await?;
-    let result = Box::pin(perform(&exercise, &arguments)).await;
+    let result = Box::pin(perform(&exercise, &arguments, collector.as_ref())).await;
     exercise.stack.shutdown().await;
     let (mut outcome, table) = result?;
     outcome.note("seed", arguments.seed);
@@ -189,12 +198,19 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     if demo {
         finish_demo(&outcome, &table);
     } else {
+        if !table.is_empty() {
+            say(&table);
+        }
         say(&outcome.line(name));
     }
     Ok(if outcome.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn perform(exercise: &Exercise, arguments: &Arguments) -> anyhow::Result<(Outcome, String)> {
+async fn perform(
+    exercise: &Exercise,
+    arguments: &Arguments,
+    collector: Option<&Collector>,
+) -> anyhow::Result<(Outcome, String)> {
     let settle = Duration::from_secs(arguments.settle_limit_s);
     let load = LoadOptions {
         seed: arguments.seed,
@@ -234,6 +250,10 @@ async fn perform(exercise: &Exercise, arguments: &Arguments) -> anyhow::Result<(
         Command::Overspend => burst::overspend(exercise, settle).await?,
         Command::Duplicate => burst::duplicate(exercise, settle).await?,
         Command::Hangup => burst::hang_up(exercise, settle).await?,
+        Command::Trace => {
+            let collector = collector.context("there is no collector")?;
+            return Ok(trace::run(exercise, collector, settle).await?);
+        }
     };
     Ok((outcome, String::new()))
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use contracts::alpaca::OrderStatus;
+use reqwest::Method;
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
@@ -127,6 +128,14 @@ impl Exercise {
         configure_broker(&self.stack, change).await
     }
 
+    /// Asks the simulated broker for a fault.
+    ///
+    /// # Errors
+    /// When the broker refuses or cannot be reached.
+    pub async fn add_fault(&self, fault: &Value) -> Result<(), StackError> {
+        tell_broker(&self.stack, Method::POST, "/sim/v1/faults", fault).await
+    }
+
     /// Kills a process and starts it again after a while, without waiting for it.
     ///
     /// # Errors
@@ -230,9 +239,13 @@ impl Exercise {
 /// # Errors
 /// When the broker refuses or cannot be reached.
 pub(crate) async fn configure_broker(stack: &Stack, change: &Value) -> Result<(), StackError> {
-    let failed = |why: String| StackError::Operator { call: "PUT /sim/v1/config".to_owned(), why };
-    let url = format!("{}/sim/v1/config", stack.addresses().sim);
-    let answer = stack.http().put(url).json(change).send().await;
+    tell_broker(stack, Method::PUT, "/sim/v1/config", change).await
+}
+
+async fn tell_broker(stack: &Stack, method: Method, path: &str, body: &Value) -> Result<(), StackError> {
+    let failed = |why: String| StackError::Operator { call: format!("{method} {path}"), why };
+    let url = format!("{}{path}", stack.addresses().sim);
+    let answer = stack.http().request(method.clone(), url).json(body).send().await;
     let answer = answer.map_err(|error| failed(describe_error(&error)))?;
     if answer.status().is_success() {
         return Ok(());

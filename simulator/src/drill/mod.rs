@@ -16,4 +16,5 @@ pub mod market;
 pub mod oracle;
 pub mod outcome;
 pub mod push;
+pub mod trace;
 pub mod trader;

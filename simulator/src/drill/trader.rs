@@ -91,6 +91,11 @@ impl Trader {
         Self { base_urls, ..self }
     }
 
+    /// The secret of the customer's key, to look for where it must not be.
+    pub(super) fn secret(&self) -> &str {
+        &self.key.secret_key
+    }
+
     fn base_url(&self) -> &str {
         let turn = self.turn.load(Ordering::Relaxed);
         self.base_urls.get(turn.checked_rem(self.base_urls.len()).unwrap_or_default()).map_or("", String::as_str)

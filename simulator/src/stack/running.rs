@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use nix::sys::signal::Signal;
 
 use super::child::{describe, tail};
@@ -59,6 +61,7 @@ pub struct Stack {
     operator: Operator,
     http: reqwest::Client,
     demo: (NewAccount, ApiKey),
+    secrets: Secrets,
     announce: Announcer,
     _ports: Ports,
     _lock: RunLock,
@@ -107,6 +110,7 @@ impl Stack {
             operator: parts.operator,
             http: parts.http,
             demo: parts.demo,
+            secrets: parts.secrets,
             announce: options.announce,
             _ports: parts.ports,
             _lock: lock,
@@ -164,7 +168,7 @@ impl Stack {
         let file = EnvFile::new(layout.env_file(), values);
         file.write(&supervisor.snapshot())?;
         *env_file.lock().unwrap_or_else(PoisonError::into_inner) = Some(file);
-        Ok(Parts { servers, addresses, copies, databases, operator, http, demo, ports })
+        Ok(Parts { servers, addresses, copies, databases, operator, http, demo, secrets, ports })
     }
 
     /// The base URLs of the services.
@@ -213,6 +217,28 @@ impl Stack {
     #[must_use]
     pub fn demo(&self) -> &(NewAccount, ApiKey) {
         &self.demo
+    }
+
+    /// Every secret of the stack with what it is, to look for where none must be.
+    #[must_use]
+    pub fn secrets(&self) -> Vec<(String, String)> {
+        let own = &self.secrets;
+        let broker = format!("{}:{}", own.broker_key_id, own.broker_secret_key);
+        let services = [
+            ("the operators' token", own.ops_token.clone()),
+            ("Alice's token", own.alice_token.clone()),
+            ("Bob's token", own.bob_token.clone()),
+            ("the peers' token", own.peer_token.clone()),
+            ("the broker's secret", own.broker_secret_key.clone()),
+            ("the broker's credentials as they are sent", STANDARD.encode(broker)),
+            ("the secret of pushes", own.push_secret.clone()),
+            ("the demo account's secret", self.demo.1.secret_key.clone()),
+        ];
+        let password =
+            |url: &str| url.split_once("://")?.1.split_once('@')?.0.split_once(':').map(|(_, p)| p.to_owned());
+        let databases = self.databases.variables().into_iter();
+        let databases = databases.filter_map(|(name, url)| Some((format!("the password of {name}"), password(url)?)));
+        services.map(|(name, secret)| (name.to_owned(), secret)).into_iter().chain(databases).collect()
     }
 
     /// The folders of this stack.
@@ -293,6 +319,7 @@ struct Parts {
     operator: Operator,
     http: reqwest::Client,
     demo: (NewAccount, ApiKey),
+    secrets: Secrets,
     ports: Ports,
 }
 

@@ -21,3 +21,4 @@ mod stack_servers;
 mod stack_supervisor;
 mod stack_support;
 mod stack_up;
+mod trace_check;

@@ -96,7 +96,9 @@ impl PgStore {
             publisher.committed(envelopes);
         }
         for change in changes {
-            alarm::raise(change.request.order_id, &change.alarms);
+            let request = &change.request;
+            let broker_order = request.broker_order_id.as_ref();
+            alarm::raise(request.order_id, Some(request.account_id), broker_order, &change.alarms);
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ use crate::domain::reading::{BrokerProfile, Poison, RawFrame, ReadEvent, read_fr
 use contracts::event::{BrokerEvent, Producer};
 use contracts::ids::EventId;
 use platform::eventlog::{self, NewEvent};
+use platform::telemetry::ORDERS;
 use sqlx::PgConnection;
 use std::borrow::Cow;
 use time::OffsetDateTime;
@@ -173,6 +174,8 @@ impl<'a> Writing<'a> {
         if let Some(mut step) = binding.order_id.and_then(|order| platform::trace::inner("broker.event", order)) {
             step.note("event_id", id);
         }
+        tracing::debug!(target: ORDERS, order_id = binding.order_id.map(display), broker_order_id = %event.broker_order_id,
+            broker_key = binding.client_order_id, event_id = %id, event_type = new.kind, "broker event logged");
         self.log.push(new);
         Ok(())
     }

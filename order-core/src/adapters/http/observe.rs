@@ -7,6 +7,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use std::time::Instant;
 use tracing::Instrument;
+use tracing::field::Empty;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -16,7 +17,8 @@ pub(super) async fn observe(State(state): State<ApiState>, request: Request, nex
     // The pattern, never the path: a label with an order id in it would grow without end.
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
     let method = known_method(request.method().as_str());
-    let span = tracing::info_span!("request", request.id = %id, http.method = method, http.route = %route);
+    let span = tracing::info_span!("request", request.id = %id, http.method = method, http.route = %route,
+        order_id = Empty, client_order_id = Empty, account_id = Empty);
     let started = Instant::now();
     let mut response = next.run(request).instrument(span).await;
     let status = response.status().as_u16().to_string();

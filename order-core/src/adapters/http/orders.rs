@@ -16,6 +16,7 @@ use axum::{Extension, Json};
 use contracts::alpaca::OrderEntity;
 use contracts::{AccountId, ClientOrderId, OrderId};
 use futures_util::{StreamExt, stream};
+use platform::telemetry::ORDERS;
 use serde_json::{Value, json};
 
 /// Cancels that are under way at once for one request.
@@ -51,8 +52,20 @@ pub(super) async fn place(
         step.note("account_id", command.account_id);
         step.note("client_order_id", &command.client_order_id);
     }
-    let placed = state.commands.place(command).await?;
+    let (order_id, name) = (command.order_id, command.client_order_id.clone());
+    let placed = state.commands.place(command).await.inspect_err(|error| {
+        // For this line, and for what the request still logs.
+        let span = tracing::Span::current();
+        span.record("order_id", tracing::field::display(order_id));
+        span.record("client_order_id", tracing::field::display(&name));
+        span.record("account_id", tracing::field::display(caller.account_id));
+        tracing::debug!(target: ORDERS, %order_id, client_order_id = %name, account_id = %caller.account_id, %error,
+            "order not accepted");
+    })?;
     drop(step);
+    let order = &placed.order;
+    tracing::debug!(target: ORDERS, order_id = %order.id, client_order_id = %order.client_order_id,
+        account_id = %order.account_id, replayed = placed.replayed, "order accepted");
     let mut response = Json(entity::order(&placed.order)).into_response();
     if placed.replayed {
         response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
