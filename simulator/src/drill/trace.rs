@@ -71,7 +71,7 @@ pub async fn run(
         posted.push((trader.index, order, placed));
     }
     wait_until_filled(exercise, settle_limit).await;
-    let mut outcome = Outcome::of(exercise.settle(&posted, settle_limit).await);
+    let mut outcome = Outcome::settled(exercise.settle(&posted, settle_limit).await);
     let ids: Vec<Uuid> = posted
         .iter()
         .filter_map(|(_, _, placed)| match placed {
