@@ -6,6 +6,10 @@
 //! database, what is in use is seen within seconds, and everything in the end. What was found stays
 //! shown until the same subject was examined again and found in order.
 
+mod log;
+
+pub use log::{LOG_GAPLESS, LOG_TAIL_LEN, log_findings, log_gaps, snapshot};
+
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};

@@ -14,7 +14,7 @@ pub const CHECKS: &[Check] = &[
     Check { invariant: "I5", name: "held_is_what_orders_hold" },
     Check { invariant: "I7", name: "doubt_ends_by_evidence" },
     Check { invariant: "I8", name: "nothing_is_parked" },
-    Check { invariant: "I8", name: "log_is_gapless" },
+    platform::invariants::LOG_GAPLESS,
     Check { invariant: "I8", name: "updates_are_gapless" },
 ];
 

@@ -3,7 +3,7 @@
 use super::store::PgStore;
 use crate::application::ports::StoreError;
 use async_trait::async_trait;
-use platform::invariants::{Check, Finding, Inspector, Round, Turn};
+use platform::invariants::{Check, Finding, Inspector, LOG_GAPLESS, Round, Turn, log_findings, snapshot};
 use sqlx::PgConnection;
 use std::error::Error;
 use std::sync::Arc;
@@ -14,13 +14,9 @@ const ONE_SENDING: Check = Check { invariant: "I2", name: "sent_again_only_under
 const ENDED_ALIVE: Check = Check { invariant: "I6", name: "ended_without_life_never_filled" };
 const ENDED_BY_SILENCE: Check = Check { invariant: "I7", name: "doubt_ends_by_evidence" };
 const NO_POISON: Check = Check { invariant: "I8", name: "nothing_is_poison" };
-const LOG_GAPLESS: Check = Check { invariant: "I8", name: "log_is_gapless" };
 
 /// What is checked.
 pub const CHECKS: &[Check] = &[ONE_BROKER_ORDER, ONE_SENDING, ENDED_ALIVE, ENDED_BY_SILENCE, NO_POISON, LOG_GAPLESS];
-
-/// Events at the end of each partition's log that a round looks at.
-const LOG_TAIL_LEN: i64 = 500;
 
 fn failed(source: sqlx::Error) -> StoreError {
     StoreError::failed("checking invariants", source)
@@ -37,11 +33,7 @@ pub struct RequestInspector {
 #[async_trait]
 impl Inspector for RequestInspector {
     async fn inspect(&self, turn: Turn, len_max: u32) -> Result<Round, Box<dyn Error + Send + Sync>> {
-        let mut tx = self.store.pool().begin().await.map_err(failed)?;
-        sqlx::query!("set transaction isolation level repeatable read, read only")
-            .execute(&mut *tx)
-            .await
-            .map_err(failed)?;
+        let mut tx = snapshot(self.store.pool()).await.map_err(failed)?;
         let len_max = i64::from(len_max);
         let examined = match turn {
             Turn::Recent => recent(&mut tx, len_max).await?,
@@ -55,7 +47,7 @@ impl Inspector for RequestInspector {
         findings.extend(found(ENDED_ALIVE, filled(&mut tx, &examined).await?));
         findings.extend(found(ENDED_BY_SILENCE, silent(&mut tx, &examined).await?));
         findings.extend(found(NO_POISON, poison(&mut tx).await?));
-        findings.extend(found(LOG_GAPLESS, log(&mut tx).await?));
+        findings.extend(log_findings(&mut tx).await.map_err(failed)?);
         Ok(Round { examined, findings })
     }
 
@@ -186,26 +178,6 @@ async fn poison(conn: &mut PgConnection) -> Result<Vec<Line>, StoreError> {
         from deferred where reason = 'poison'
         having count(*) > 0
         "#
-    )
-    .fetch_all(conn)
-    .await
-    .map_err(failed)
-}
-
-/// The end of the event log has no gap, and its head is its last event.
-async fn log(conn: &mut PgConnection) -> Result<Vec<Line>, StoreError> {
-    sqlx::query_as!(
-        Line,
-        r#"
-        select null::uuid as order_id,
-               format('partition %s: head %s, %s of its last %s events, last %s', h.partition, h.seq, count(e.seq),
-                      least(h.seq, $1), max(e.seq)) as "detail!"
-        from event_heads h
-        left join event_log e on e.partition = h.partition and e.seq > h.seq - $1::bigint
-        group by h.partition, h.seq
-        having least(h.seq, $1) <> count(e.seq) or h.seq <> coalesce(max(e.seq), 0)
-        "#,
-        LOG_TAIL_LEN
     )
     .fetch_all(conn)
     .await

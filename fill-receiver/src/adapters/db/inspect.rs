@@ -2,7 +2,7 @@
 
 use super::PgStore;
 use async_trait::async_trait;
-use platform::invariants::{Check, Finding, Inspector, Round, Turn};
+use platform::invariants::{Check, Finding, Inspector, LOG_GAPLESS, Round, Turn, log_findings, snapshot};
 use sqlx::PgConnection;
 use std::error::Error;
 use uuid::Uuid;
@@ -10,19 +10,14 @@ use uuid::Uuid;
 const LOGGED: Check = Check { invariant: "I3", name: "stored_event_is_logged" };
 const NOTHING_PARKED: Check = Check { invariant: "I3", name: "nothing_is_parked" };
 const ONE_BROKER_ORDER: Check = Check { invariant: "I2", name: "order_has_one_broker_order" };
-const LOG_GAPLESS: Check = Check { invariant: "I8", name: "log_is_gapless" };
 
 /// What is checked.
 pub const CHECKS: &[Check] = &[LOGGED, NOTHING_PARKED, ONE_BROKER_ORDER, LOG_GAPLESS];
 
-/// Events at the end of each partition's log that a round looks at.
-const LOG_TAIL_LEN: i64 = 500;
-
 #[async_trait]
 impl Inspector for PgStore {
     async fn inspect(&self, turn: Turn, len_max: u32) -> Result<Round, Box<dyn Error + Send + Sync>> {
-        let mut tx = self.pool.begin().await?;
-        sqlx::query!("set transaction isolation level repeatable read, read only").execute(&mut *tx).await?;
+        let mut tx = snapshot(&self.pool).await?;
         let len_max = i64::from(len_max);
         let examined = match turn {
             Turn::Recent => recent(&mut tx, len_max).await?,
@@ -32,7 +27,7 @@ impl Inspector for PgStore {
         findings.extend(found(LOGGED, unlogged(&mut tx, &examined).await?));
         findings.extend(found(ONE_BROKER_ORDER, broker_orders(&mut tx, &examined).await?));
         findings.extend(found(NOTHING_PARKED, parked(&mut tx).await?));
-        findings.extend(found(LOG_GAPLESS, log(&mut tx).await?));
+        findings.extend(log_findings(&mut tx).await?);
         Ok(Round { examined, findings })
     }
 
@@ -121,25 +116,6 @@ async fn parked(conn: &mut PgConnection) -> Result<Vec<Line>, sqlx::Error> {
         from parked where settled_at is null
         having count(*) > 0
         "#
-    )
-    .fetch_all(conn)
-    .await
-}
-
-/// The end of the event log has no gap, and its head is its last event.
-async fn log(conn: &mut PgConnection) -> Result<Vec<Line>, sqlx::Error> {
-    sqlx::query_as!(
-        Line,
-        r#"
-        select null::uuid as event_id,
-               format('partition %s: head %s, %s of its last %s events, last %s', h.partition, h.seq, count(e.seq),
-                      least(h.seq, $1), max(e.seq)) as "detail!"
-        from event_heads h
-        left join event_log e on e.partition = h.partition and e.seq > h.seq - $1::bigint
-        group by h.partition, h.seq
-        having least(h.seq, $1) <> count(e.seq) or h.seq <> coalesce(max(e.seq), 0)
-        "#,
-        LOG_TAIL_LEN
     )
     .fetch_all(conn)
     .await

@@ -5,7 +5,7 @@ use super::{PgStore, errors};
 use crate::application::audit::{Audit, Violation, finding};
 use crate::application::query::QueryError;
 use async_trait::async_trait;
-use platform::invariants::{Inspector, Round, Turn};
+use platform::invariants::{Inspector, LOG_GAPLESS, LOG_TAIL_LEN, Round, Turn, log_gaps, snapshot};
 use sqlx::{PgConnection, Postgres, Transaction};
 use std::error::Error;
 use uuid::Uuid;
@@ -13,9 +13,6 @@ use uuid::Uuid;
 fn failed(source: sqlx::Error) -> QueryError {
     errors::failed("audit the books")(source)
 }
-
-/// Events at the end of each partition's log that a round looks at.
-const LOG_TAIL_LEN: i64 = 500;
 
 #[async_trait]
 impl Audit for PgStore {
@@ -50,11 +47,7 @@ impl Inspector for PgStore {
 impl PgStore {
     /// One moment, whatever is committed meanwhile.
     async fn snapshot(&self) -> Result<Transaction<'static, Postgres>, QueryError> {
-        let mut tx = self.pool.begin().await.map_err(failed)?;
-        sqlx::query!("set transaction isolation level repeatable read, read only")
-            .execute(&mut *tx)
-            .await
-            .map_err(failed)?;
+        let mut tx = snapshot(&self.pool).await.map_err(failed)?;
         // The same statement serves some accounts by index and all of them by a scan.
         sqlx::query!("set local plan_cache_mode = 'force_custom_plan'").execute(&mut *tx).await.map_err(failed)?;
         Ok(tx)
@@ -80,7 +73,9 @@ async fn of_accounts(conn: &mut PgConnection, only: Option<&[Uuid]>) -> Result<V
 async fn of_all(conn: &mut PgConnection, log_tail: Option<i64>) -> Result<Vec<Violation>, QueryError> {
     let mut found = Vec::new();
     found.extend(list("nothing_is_parked", parked(conn).await?));
-    found.extend(list("log_is_gapless", log(conn, log_tail).await?));
+    let gaps = log_gaps(conn, log_tail).await.map_err(failed)?;
+    let gaps = gaps.into_iter().map(|detail| Line { account_id: None, detail }).collect();
+    found.extend(list(LOG_GAPLESS.name, gaps));
     Ok(found)
 }
 
@@ -274,26 +269,6 @@ async fn parked(conn: &mut PgConnection) -> Result<Vec<Line>, QueryError> {
         select null::uuid as account_id, format('%s/%s/%s of account %s: %s', producer, partition, seq, account_id, detail) as "detail!"
         from deferred where reason in ('poison', 'retry') limit 100
         "#
-    )
-    .fetch_all(conn)
-    .await
-    .map_err(failed)
-}
-
-/// The event log has no gap, and its head is its last event.
-async fn log(conn: &mut PgConnection, tail: Option<i64>) -> Result<Vec<Line>, QueryError> {
-    sqlx::query_as!(
-        Line,
-        r#"
-        select null::uuid as account_id,
-               format('partition %s: head %s, %s of its last %s events, last %s', h.partition, h.seq, count(e.seq),
-                      least(h.seq, $1), max(e.seq)) as "detail!"
-        from event_heads h
-        left join event_log e on e.partition = h.partition and e.seq > h.seq - coalesce($1, h.seq)
-        group by h.partition, h.seq
-        having least(h.seq, $1) <> count(e.seq) or h.seq <> coalesce(max(e.seq), 0)
-        "#,
-        tail
     )
     .fetch_all(conn)
     .await
