@@ -316,7 +316,7 @@ impl Parts {
             tasks.spawn(async move {
                 let run = consumer::run(CONSUMER, producer, sink, redis, feed, config, status, leases, end).await;
                 if let Err(error) = run {
-                    tracing::error!(error = &error as &dyn std::error::Error, "consumer could not start");
+                    tracing::error!(error = %platform::telemetry::Chain(&error), "consumer could not start");
                 }
             });
         }

@@ -156,7 +156,7 @@ impl Shared {
     fn failed(&self, error: &LinkError) {
         if self.breaker().failed(error.failure(), Instant::now()) {
             tracing::warn!(
-                error = error as &dyn std::error::Error,
+                error = %crate::telemetry::Chain(error),
                 "account locks are off: orders go on on the version check"
             );
             metrics::gauge!("account_lock_breaker_open").set(1.0);

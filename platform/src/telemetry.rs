@@ -1,8 +1,10 @@
 //! Structured logs and metrics.
 
+mod chain;
 pub mod metric;
 pub mod shared;
 
+pub use chain::Chain;
 use metric::{Group, Kind, SECONDS};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use std::time::Duration;

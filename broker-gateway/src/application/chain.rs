@@ -1,19 +1,3 @@
 //! An error with all its causes in one line, for logs.
 
-use std::error::Error;
-use std::fmt;
-
-/// Shows an error and what it came from, joined by colons.
-pub struct Chain<'a>(pub &'a dyn Error);
-
-impl fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut source = self.0.source();
-        while let Some(inner) = source {
-            write!(f, ": {inner}")?;
-            source = inner.source();
-        }
-        Ok(())
-    }
-}
+pub use platform::telemetry::Chain;

@@ -62,7 +62,7 @@ pub fn peer_router<S: RecordStore>(operations: Arc<Operations<S>>) -> Router {
 
 impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
-        tracing::error!(error = &error as &dyn std::error::Error, "operator's request failed");
+        tracing::error!(error = %platform::telemetry::Chain(&error), "operator's request failed");
         match error {
             StoreError::Unavailable(_) => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, 50_310_000, "the database is not available")

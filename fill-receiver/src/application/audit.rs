@@ -86,7 +86,7 @@ impl<S: EventStore, B: EventSource> Audit<S, B> {
         match done.await {
             Ok(audited) => Some(audited),
             Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "progress of the audit could not be stored");
+                tracing::warn!(error = %platform::telemetry::Chain(&error), "progress of the audit could not be stored");
                 None
             }
         }
@@ -123,12 +123,12 @@ impl<S: EventStore, B: EventSource> Audit<S, B> {
                 return Ok(self.left("broken", from));
             }
             Err(error @ ConnectError::ReplayRefused { .. }) => {
-                tracing::error!(error = &error as &dyn std::error::Error, %from, %until, "stretch cannot be audited");
+                tracing::error!(error = %platform::telemetry::Chain(&error), %from, %until, "stretch cannot be audited");
                 metrics::counter!("fill_receiver_unproven_ranges_total").increment(1);
                 ("refused", Some("audit: replay refused"))
             }
             Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "audit could not connect");
+                tracing::warn!(error = %platform::telemetry::Chain(&error), "audit could not connect");
                 return Ok(self.left("unreachable", from));
             }
         };

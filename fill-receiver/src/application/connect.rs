@@ -42,7 +42,7 @@ pub async fn resume<S: EventStore, B: EventSource>(
                 return Ok(Resumed { chunks, cursor });
             }
             Err(error @ ConnectError::ReplayRefused { .. }) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, %since, "broker does not replay from there");
+                tracing::warn!(error = %platform::telemetry::Chain(&error), %since, "broker does not replay from there");
                 refused = Some(error);
             }
             Err(error) => return Err(error.into()),

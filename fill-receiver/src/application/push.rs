@@ -172,7 +172,7 @@ impl<S: EventStore + PushStore> PushIntake<S> {
     async fn store(&self, name: &PushName, readings: Vec<Reading>) -> Result<Taken, PushError> {
         let pushed = match self.commit(name, &readings).await {
             Err(StoreError::Refused(error)) => {
-                tracing::warn!(error = &*error as &dyn std::error::Error, "push is stored one event at a time");
+                tracing::warn!(error = %platform::telemetry::Chain(&*error), "push is stored one event at a time");
                 let alone = self.store_each(&readings).await?;
                 // The name comes last: a crash before it costs a repeat, and no event.
                 match self.commit(name, &[]).await? {
@@ -233,7 +233,7 @@ impl<S: EventStore + PushStore> PushIntake<S> {
         {
             self.context.forget();
             metrics::counter!("fill_receiver_store_errors_total").increment(1);
-            tracing::warn!(error = error as &dyn std::error::Error, "push could not be stored");
+            tracing::warn!(error = %platform::telemetry::Chain(error), "push could not be stored");
         }
         result
     }
@@ -262,7 +262,7 @@ impl<S: EventStore + PushStore> PushIntake<S> {
                     Ok(rows) if rows >= PRUNE_ROWS.unsigned_abs() => {}
                     Ok(_) => break,
                     Err(error) => {
-                        tracing::warn!(error = &error as &dyn std::error::Error, "names of pushes could not be pruned");
+                        tracing::warn!(error = %platform::telemetry::Chain(&error), "names of pushes could not be pruned");
                         break;
                     }
                 }

@@ -61,7 +61,7 @@ impl<S: EventStore, B: EventSource> Receiver<S, B> {
         }
         self.context.status.set_state(StreamState::Stopped);
         if let Err(error) = self.context.store.release_lease().await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "lease could not be given up");
+            tracing::warn!(error = %platform::telemetry::Chain(&error), "lease could not be given up");
         }
     }
 
@@ -97,7 +97,7 @@ impl<S: EventStore, B: EventSource> Receiver<S, B> {
     }
 
     fn failed(&self, error: &(dyn std::error::Error + 'static)) -> Round {
-        tracing::warn!(error, "stream could not be opened");
+        tracing::warn!(error = %platform::telemetry::Chain(error), "stream could not be opened");
         metrics::counter!("fill_receiver_connect_failures_total").increment(1);
         self.context.status.failed(chain(error));
         self.context.status.set_state(StreamState::Waiting);
@@ -213,7 +213,9 @@ pub async fn watch_open_counts<S: RecordStore>(store: Arc<S>, interval_ms: u64, 
                 metrics::gauge!("fill_receiver_suspects_open").set(number(open.suspects));
                 metrics::gauge!("fill_receiver_unproven_open").set(number(open.unproven));
             }
-            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "open records could not be counted"),
+            Err(error) => {
+                tracing::warn!(error = %platform::telemetry::Chain(&error), "open records could not be counted")
+            }
         }
     }
 }

@@ -160,7 +160,7 @@ impl ReferencePoller {
                 Ok(()) if failing => tracing::info!("reference data is back"),
                 // Once per outage: the metric counts the rest.
                 Err(error) if !failing => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "reference data is not refreshed");
+                    tracing::warn!(error = %platform::telemetry::Chain(&error), "reference data is not refreshed");
                     failing = true;
                     continue;
                 }

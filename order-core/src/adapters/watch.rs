@@ -34,7 +34,7 @@ pub async fn check_books(
     while tick(&mut ticks, &shutdown).await {
         match audit.audit().await {
             Ok(violations) => invariants.replace(findings_of_all(violations)),
-            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "books could not be checked"),
+            Err(error) => tracing::warn!(error = %platform::telemetry::Chain(&error), "books could not be checked"),
         }
     }
 }

@@ -154,7 +154,7 @@ impl<S: Store, L: Locks, R: Reference> BatchRunner<S, L, R> {
 
     /// Nothing was written. Tries again a few times, since a restart of the database takes a moment.
     async fn retry(&self, items: Vec<Item>, error: &StoreError, rest: &mut BatchRest) {
-        tracing::warn!(%error, commands = items.len(), "a batch failed before anything was written");
+        tracing::warn!(error = %platform::telemetry::Chain(error), commands = items.len(), "a batch failed before anything was written");
         for mut item in items {
             item.failed += 1;
             if item.failed > self.policy.tries_max || item.is_past_retry(self.policy.retry_max) {
@@ -279,7 +279,7 @@ impl<S: Store, L: Locks, R: Reference> BatchRunner<S, L, R> {
                     return;
                 }
                 Err(error) if error.is_deterministic() && items.len() > 1 => {
-                    tracing::warn!(%error, "commands cannot be decided together; each alone");
+                    tracing::warn!(error = %platform::telemetry::Chain(&error), "commands cannot be decided together; each alone");
                     for item in items {
                         Box::pin(self.alone(vec![item], clock)).await;
                     }
@@ -293,7 +293,7 @@ impl<S: Store, L: Locks, R: Reference> BatchRunner<S, L, R> {
                     return;
                 }
                 Err(error @ (StoreError::Corrupt { .. } | StoreError::Defect { .. })) => {
-                    tracing::error!(%error, "a command cannot be decided");
+                    tracing::error!(error = %platform::telemetry::Chain(&error), "a command cannot be decided");
                     for item in items {
                         item.give_up();
                     }
@@ -305,7 +305,9 @@ impl<S: Store, L: Locks, R: Reference> BatchRunner<S, L, R> {
                         item.maybe_committed = true;
                     }
                 }
-                Err(error @ StoreError::Failed { .. }) => tracing::warn!(%error, "a command is tried again"),
+                Err(error @ StoreError::Failed { .. }) => {
+                    tracing::warn!(error = %platform::telemetry::Chain(&error), "a command is tried again")
+                }
             }
             tokio::time::sleep(self.policy.retry_pause).await;
         }

@@ -151,7 +151,7 @@ impl<S: Store> FactApplier<S> {
             let alone = std::slice::from_ref(&single);
             let ends = match self.apply_once(alone, now, false).await {
                 Err(error) if error.is_deterministic() => {
-                    tracing::error!(event_id = %event.id, %error, "an event cannot take effect");
+                    tracing::error!(event_id = %event.id, error = %platform::telemetry::Chain(&error), "an event cannot take effect");
                     self.apply_once(alone, now, true).await?
                 }
                 other => other?,
@@ -174,7 +174,9 @@ impl<S: Store> FactApplier<S> {
         if slices.len() > 1 {
             match self.apply_once(slices, now, false).await {
                 Ok(ends) => return slices.iter().map(|slice| Ok(result(&ends, slice))).collect(),
-                Err(error) => tracing::warn!(slices = slices.len(), %error, "slices go one by one"),
+                Err(error) => {
+                    tracing::warn!(slices = slices.len(), error = %platform::telemetry::Chain(&error), "slices go one by one")
+                }
             }
         }
         let mut results = Vec::with_capacity(slices.len());
@@ -253,7 +255,7 @@ impl<S: Store> FactApplier<S> {
         // One of them spoils the others: the oldest alone, and if it is that one, it is parked.
         match self.redrive_some(partitions, 1, now, false).await {
             Err(error) if error.is_deterministic() => {
-                tracing::error!(%error, "a waiting event cannot take effect");
+                tracing::error!(error = %platform::telemetry::Chain(&error), "a waiting event cannot take effect");
                 self.redrive_some(partitions, 1, now, true).await
             }
             other => other,

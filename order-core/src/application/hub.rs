@@ -213,5 +213,5 @@ fn raise(registry: &Registry, account: AccountId, seq: i64) {
 
 fn warn(error: &super::query::QueryError) {
     metrics::counter!("stream_poll_failures_total").increment(1);
-    tracing::warn!(error = error as &dyn std::error::Error, "streams could not be looked after");
+    tracing::warn!(error = %platform::telemetry::Chain(error), "streams could not be looked after");
 }

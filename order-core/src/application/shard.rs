@@ -314,7 +314,7 @@ where
 }
 
 fn warn(what: &'static str, error: &StoreError) {
-    tracing::warn!(what, %error, "a worker's tick failed");
+    tracing::warn!(what, error = %platform::telemetry::Chain(error), "a worker's tick failed");
 }
 
 #[cfg(test)]

@@ -61,7 +61,7 @@ impl Announcer {
             Ok(heads) => Some(heads),
             Err(error) => {
                 // Announcing old heads would say that all is well.
-                tracing::warn!(error = &error as &dyn std::error::Error, "heads could not be read");
+                tracing::warn!(error = %crate::telemetry::Chain(&error), "heads could not be read");
                 None
             }
         }
@@ -154,7 +154,7 @@ impl Announcer {
                 false
             }
             Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "log could not be asked about its bus");
+                tracing::warn!(error = %crate::telemetry::Chain(&error), "log could not be asked about its bus");
                 false
             }
         }

@@ -44,7 +44,7 @@ impl BusState {
     pub(super) fn failed(&self, error: &LinkError) {
         if self.breaker().failed(error.failure(), Instant::now()) {
             tracing::warn!(
-                error = error as &dyn std::error::Error,
+                error = %crate::telemetry::Chain(error),
                 producer = self.producer.as_str(),
                 "bus is down: consumers read the feed"
             );

@@ -429,7 +429,7 @@ impl<S: Sink> Worker<S> {
     // ---- telling
 
     fn note(&self, what: &'static str, error: &(dyn Error + 'static)) {
-        tracing::warn!(consumer = self.consumer, producer = self.producer.as_str(), error, "{what}");
+        tracing::warn!(consumer = self.consumer, producer = self.producer.as_str(), error = %crate::telemetry::Chain(error), "{what}");
         let cause = error.source().map(|source| format!(": {source}")).unwrap_or_default();
         let text = format!("{what}: {error}{cause}");
         self.status.update(|status| status.last_error = Some(text));

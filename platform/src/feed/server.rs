@@ -57,7 +57,7 @@ impl IntoResponse for Refusal {
             Self::History { .. } => (StatusCode::GONE, 41_010_000, Some(Unservable::History)),
             Self::Gone { .. } => (StatusCode::GONE, 41_010_001, Some(Unservable::Gone)),
             Self::Log(error) => {
-                tracing::error!(error = error as &dyn std::error::Error, "feed could not read the log");
+                tracing::error!(error = %crate::telemetry::Chain(error), "feed could not read the log");
                 (StatusCode::INTERNAL_SERVER_ERROR, 50_010_000, None)
             }
         };

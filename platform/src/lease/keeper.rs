@@ -88,7 +88,7 @@ impl Keeper {
             view.until = None;
         });
         if let Err(error) = self.release().await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "leases end by themselves");
+            tracing::warn!(error = %crate::telemetry::Chain(&error), "leases end by themselves");
         }
     }
 
@@ -97,7 +97,7 @@ impl Keeper {
     pub async fn begin(&self) {
         if let Err(error) = self.renew().await {
             metrics::counter!("lease_errors_total").increment(1);
-            tracing::warn!(error = &error as &dyn std::error::Error, "leases could not be renewed");
+            tracing::warn!(error = %crate::telemetry::Chain(&error), "leases could not be renewed");
         }
     }
 

@@ -35,7 +35,7 @@ impl<S: EventStore> Reader<S> {
                 Err(_elapsed) => return hole(&stop, StopReason::Silence),
                 Ok(None) => return StopReason::Ended,
                 Ok(Some(Err(error))) => {
-                    tracing::info!(error = &*error as &dyn std::error::Error, "stream broke off");
+                    tracing::info!(error = %platform::telemetry::Chain(&*error), "stream broke off");
                     return StopReason::Broken;
                 }
                 Ok(Some(Ok(chunk))) => chunk,
@@ -48,7 +48,7 @@ impl<S: EventStore> Reader<S> {
                 }
             }
             if let Err(error) = parsed {
-                tracing::error!(error = &error as &dyn std::error::Error, "stream cannot be framed");
+                tracing::error!(error = %platform::telemetry::Chain(&error), "stream cannot be framed");
                 return hole(&stop, StopReason::BadFraming);
             }
         }

@@ -83,7 +83,7 @@ impl<'a, S: EventStore> Writer<'a, S> {
         metrics::histogram!("fill_receiver_batch_events").record(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
         match self.commit(&readings, &positions).await {
             Err(StoreFailure::Refused(error)) => {
-                tracing::warn!(error = &*error as &dyn std::error::Error, events = count, "batch is stored one by one");
+                tracing::warn!(error = %platform::telemetry::Chain(&*error), events = count, "batch is stored one by one");
                 for reading in readings {
                     self.store_alone(reading).await?;
                 }
@@ -144,7 +144,7 @@ impl<'a, S: EventStore> Writer<'a, S> {
             Err(error) => {
                 self.context.forget();
                 metrics::counter!("fill_receiver_store_errors_total").increment(1);
-                tracing::warn!(error = &error as &dyn std::error::Error, "events could not be stored");
+                tracing::warn!(error = %platform::telemetry::Chain(&error), "events could not be stored");
                 Err(StoreFailure::Stop(StopReason::StoreFailed))
             }
         }
@@ -178,7 +178,7 @@ impl<'a, S: EventStore> Writer<'a, S> {
         }
         self.idle_since = Instant::now();
         if let Err(error) = self.context.store.mark_alive(position.written(), self.context.clock.now()).await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "liveness of the stream could not be noted");
+            tracing::warn!(error = %platform::telemetry::Chain(&error), "liveness of the stream could not be noted");
         }
     }
 }
@@ -193,7 +193,7 @@ impl StoreFailure {
         match self {
             Self::Stop(reason) => reason,
             Self::Refused(error) => {
-                tracing::error!(error = &*error as &dyn std::error::Error, "cursor cannot be moved");
+                tracing::error!(error = %platform::telemetry::Chain(&*error), "cursor cannot be moved");
                 StopReason::StoreFailed
             }
         }

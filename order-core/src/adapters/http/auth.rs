@@ -156,8 +156,8 @@ impl Authenticator {
             Err(error) => {
                 // Said once an outage, not ten times a second; the counter tells the rest.
                 if !self.said.swap(true, Ordering::Relaxed) {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::warn!(error, "changes of keys cannot be seen; each key is looked up every half a second");
+                    let error = platform::telemetry::Chain(&error);
+                    tracing::warn!(%error, "changes of keys cannot be seen; each key is looked up every half a second");
                 }
                 metrics::counter!("key_watch_failures_total").increment(1);
             }

@@ -178,7 +178,7 @@ impl IntoResponse for ApiFailure {
     fn into_response(self) -> Response {
         let (status, code) = self.answer();
         if status.is_server_error() {
-            tracing::error!(error = &self as &dyn std::error::Error, code, "request failed");
+            tracing::error!(error = %platform::telemetry::Chain(&self), code, "request failed");
         }
         let mut response = (status, Json(self.body())).into_response();
         let headers = response.headers_mut();

@@ -91,7 +91,7 @@ async fn read_on(follower: &mut Follower) -> Result<Vec<StoredUpdate>, QueryErro
                 tokio::time::sleep(READ_PAUSE).await;
             }
             Err(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "a stream ends because it cannot be read");
+                tracing::error!(error = %platform::telemetry::Chain(&error), "a stream ends because it cannot be read");
                 return Err(error);
             }
             page => return page,

@@ -145,7 +145,7 @@ mod tests {
             |steps| steps[2].span = vec![2],
             |steps| steps[2].began_ns = 1,
             |steps| steps[2].ended_ns = 1,
-            |steps| drop(steps[4].attributes.clear()),
+            |steps| steps[4].attributes.clear(),
             |steps| (steps[2].parent, steps[3].parent) = (vec![4], vec![3]),
         ] {
             assert!(!changed(change).is_empty());

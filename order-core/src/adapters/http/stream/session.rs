@@ -247,7 +247,7 @@ impl Session {
                     return self.strike();
                 }
                 Err(StartError::Query(error)) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "a stream could not be started");
+                    tracing::warn!(error = %platform::telemetry::Chain(&error), "a stream could not be started");
                     return Err(UNREADABLE);
                 }
             }
