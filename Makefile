@@ -2,11 +2,12 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help stack start stop status demo test drill drill-kill drill-push drill-redis drill-bus drill-copies drill-overspend drill-duplicate drill-hangup trace-check bench sdk-check sdk-check-node lock-proof models prepare servers build
+.PHONY: help stack start stop status demo test drill drill-kill drill-push drill-redis drill-bus drill-copies drill-overspend drill-duplicate drill-hangup trace-check bench broker-sim sdk-check sdk-check-broker sdk-check-node lock-proof models prepare servers build
 
 # PROFILE=release runs optimised binaries.
 PROFILE ?= dev
 KEEP ?=
+ARGS ?=
 HOURS ?= always
 TIMES ?= 50
 SEED ?= 1
@@ -96,6 +97,14 @@ drill: servers build ## All drills, one after the other.
 bench: servers ## Accepted and filled orders a second beside pgbench on the same server, optimised: SECONDS, CONNECTIONS, ROUNDS, ACCOUNTS.
 	@cargo build --locked --release --workspace --bins
 	@$(RUN) $(dir $(BIN))release/load bench --seconds $(SECONDS) --connections $(CONNECTIONS) --rounds $(ROUNDS) --accounts $(ACCOUNTS)
+
+broker-sim: ## Runs the simulated broker alone at 127.0.0.1:8090, for a program of your own: ARGS="--profile blind --seed 7", see --help.
+	@cargo build --locked --quiet --profile $(PROFILE) -p simulator --bin broker-sim
+	@$(RUN) $(BIN)/broker-sim --checks-funds $(ARGS)
+
+sdk-check-broker: ## Runs the Python SDK against the simulated broker alone, and meets its faults.
+	@cargo build --locked --quiet --profile $(PROFILE) -p simulator --bin broker-sim
+	@scripts/sdk-check-broker.sh $(BIN)
 
 sdk-check: ## Runs the Python SDK example against the running stack, every other address denied.
 	@scripts/sdk-check.sh

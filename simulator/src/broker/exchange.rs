@@ -60,6 +60,8 @@ pub struct ExchangeSettings {
     pub account_ids: Vec<String>,
     /// What each of them has at first, in US dollars.
     pub cash: Decimal,
+    /// Whether it looks at that.
+    pub checks_funds: bool,
     /// When it trades.
     pub market_hours: MarketHours,
     /// How fast its clock goes.
@@ -113,7 +115,10 @@ impl Exchange {
     /// [`OpenError`] when the state file is damaged or cannot be read.
     pub fn open(settings: &ExchangeSettings, now: OffsetDateTime) -> Result<Self, OpenError> {
         let mut exchange = Self {
-            config: SimConfig::new(settings.seed).with_profile(settings.profile),
+            config: SimConfig {
+                checks_funds: settings.checks_funds,
+                ..SimConfig::new(settings.seed).with_profile(settings.profile)
+            },
             calendar: MarketCalendar::new(settings.market_hours)?.at_pace(settings.pace),
             accounts: settings.account_ids.iter().map(|id| AccountBook::new(id, settings.cash)).collect(),
             orders: Vec::new(),

@@ -126,6 +126,7 @@ pub async fn start_beside(settings: Settings, routes: Router) -> Result<RunningB
         profile: settings.profile,
         account_ids: settings.account_ids,
         cash: settings.cash,
+        checks_funds: settings.checks_funds,
         market_hours: settings.market_hours,
         pace: settings.pace,
         bars: settings.bars.as_deref().map(Bars::read).transpose()?.unwrap_or_default(),

@@ -40,6 +40,9 @@ pub struct Settings {
     /// What each account has at first, in US dollars.
     #[arg(long, env = "BROKER_SIM__CASH", default_value = "1000000")]
     pub cash: Decimal,
+    /// Refuses orders beyond an account's cash or shares from the start.
+    #[arg(long, env = "BROKER_SIM__CHECKS_FUNDS")]
+    pub checks_funds: bool,
     /// Which promises the broker makes at first.
     #[arg(long, env = "BROKER_SIM__PROFILE", value_enum, default_value_t)]
     pub profile: Profile,

@@ -26,6 +26,7 @@ pub(crate) fn settings(seed: u64, state_file: Option<PathBuf>) -> Settings {
         secret_key: SECRET.to_owned(),
         account_ids: vec![ACCOUNT.to_owned()],
         cash: rust_decimal::Decimal::from(1_000_000),
+        checks_funds: false,
         profile: Profile::Full,
         seed,
         state_file,

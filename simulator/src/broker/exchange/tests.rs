@@ -30,6 +30,7 @@ fn settings(seed: u64) -> ExchangeSettings {
         profile: Profile::Full,
         account_ids: vec![ACCOUNT.to_owned()],
         cash: Decimal::from(1_000_000),
+        checks_funds: false,
         market_hours: MarketHours::Always,
         pace: Pace::real(),
         bars: Bars::default(),

@@ -148,3 +148,11 @@ fn drawn_faults_depend_on_seed_key_and_attempt_only() {
     let hits = told.iter().filter(|(_, request, _)| request.is_some()).count();
     assert!((80..160).contains(&hits), "{hits}");
 }
+
+#[test]
+fn every_kind_is_in_the_document() {
+    let document = include_str!("../../../../docs/BROKER-SIM.md");
+    for kind in FaultKind::ALL {
+        assert!(document.contains(&format!("| `{}` |", kind.as_str())), "{kind:?}");
+    }
+}

@@ -198,6 +198,15 @@ fn restart_forgets_nothing_that_was_told() {
     before.advance(NOON);
     before.configure(serde_json::from_str(EVERYTHING).unwrap()).unwrap();
     play(&mut before, 0..150);
+    // What changes afterwards, and faults that still wait.
+    before.bust(&crate::broker::exchange::BustFilter { symbol: Some("KO".to_owned()), ..Default::default() });
+    before.split("AAPL", 2, 1).unwrap();
+    let standing = before.executions().iter().map(|(order, place)| &before.orders()[*order].executions[*place]);
+    let ids: Vec<Uuid> = standing.map(|execution| execution.execution_id).collect();
+    assert!(ids.into_iter().any(|id| before.correct(id, None, Some(Decimal::ONE)).is_ok()));
+    fault(&mut before, "key-2000", FaultKind::Reject, Call::Submit, 0);
+    fault(&mut before, "key-2000", FaultKind::DropReply, Call::Submit, 0);
+    submit(&mut before, &order_of(2_000));
     submit(&mut before, &order_of(1_000));
     before.commit().unwrap();
     let mut after = file.open(before.clock);
@@ -206,6 +215,15 @@ fn restart_forgets_nothing_that_was_told() {
     assert_eq!(after.fault_tallies(), before.fault_tallies());
     assert_eq!(after.config(), before.config());
     assert_eq!(after.open_len(), before.open_len());
+    assert_eq!(after.pending_faults(10), before.pending_faults(10));
+    assert_eq!(after.fault_rules(0, 10), before.fault_rules(0, 10));
+    let worth = |exchange: &Exchange| {
+        let account = exchange.accounts.first().unwrap();
+        let quantities: std::collections::BTreeMap<_, _> =
+            account.positions.iter().map(|(instrument, position)| (*instrument, position.qty)).collect();
+        (account.cash, quantities)
+    };
+    assert_eq!(worth(&after), worth(&before));
     for (one, other) in before.orders().iter().zip(after.orders()) {
         assert_eq!((&one.terms, &one.now, &one.executions), (&other.terms, &other.now, &other.executions));
     }
