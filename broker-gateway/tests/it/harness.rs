@@ -297,7 +297,8 @@ impl Gateway {
 
     async fn bytes_hash(&self, order: &Order) -> Vec<u8> {
         use broker_gateway::application::ports::{CreateOrder, Dialect};
-        let until: OffsetDateTime = (OffsetDateTime::now_utc() + Duration::from_secs(3)).replace_nanosecond(0).unwrap();
+        let until: OffsetDateTime =
+            (OffsetDateTime::now_utc() + Duration::from_secs(60)).replace_nanosecond(0).unwrap();
         sqlx::query("update requests set valid_until = $2 where order_id = $1")
             .bind(order.id.as_uuid())
             .bind(until)

@@ -119,9 +119,9 @@ impl Command {
     fn extra(&self) -> BTreeMap<ProcessName, Vec<(String, String)>> {
         let brisk = [
             ("BROKER__CONNECT_TIMEOUT_MS", "1000"),
-            ("BROKER__CALL_TIMEOUT_MS", "2000"),
+            ("BROKER__CALL_TIMEOUT_MS", "3000"),
             ("RETRY__RECORD_GRACE_MS", "500"),
-            ("RETRY__VALID_FOR_MINUTES", "40"),
+            ("RETRY__VALID_FOR_MINUTES", "36"),
             ("PROFILE__RECORD_LAG_MAX_MS", "5000"),
         ];
         let brisk = brisk.map(|(name, value)| (format!("BROKER_GATEWAY__{name}"), value.to_owned()));
