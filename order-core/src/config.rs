@@ -1,6 +1,7 @@
 //! Configuration of the order server. Every field is explained in `config.default.toml`.
 
 mod rate;
+mod sections;
 mod stream;
 
 use crate::adapters::http::BodyLimits;
@@ -8,21 +9,20 @@ use crate::adapters::http::limits::Rates;
 use crate::application::batch::BatchPolicy;
 use crate::application::shard::{ALONE_MAX, ShardConfig};
 use crate::domain::hold::Charges;
-use contracts::calendar::MarketHours;
 use contracts::partition::PARTITION_COUNT;
 use platform::bus::BusConfig;
-use platform::config::{Checks, ConfigError, Configuration, DatabaseConfig, RedisConfig, Secret};
+use platform::config::{Checks, ConfigError, Configuration, DatabaseConfig, RedisConfig};
 use platform::consumer::ConsumerConfig;
 use platform::http::ServerLimits;
-use platform::invariants::Pace;
 use platform::lease::LeaseConfig;
 use platform::lock::LockConfig;
-use platform::operators::{OperatorTokens, Operators};
 use platform::rate::Rate;
 use platform::trace::TelemetryConfig;
-use rate::Bps;
+pub use sections::{
+    ChargeSettings, HttpSettings, LimitSettings, MarketSettings, PeerSettings, ReferenceSettings, ShutdownSettings,
+    TokenSettings, WatchSettings, WorkerSettings,
+};
 use serde::{Deserialize, Serialize};
-use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
 pub use stream::StreamSettings;
@@ -70,138 +70,6 @@ pub struct Settings {
     pub telemetry: TelemetryConfig,
     /// The end.
     pub shutdown: ShutdownSettings,
-}
-
-/// Listeners.
-#[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "explained in config.default.toml")]
-pub struct HttpSettings {
-    pub api_addr: SocketAddr,
-    pub ops_addr: SocketAddr,
-    pub connections_max: usize,
-    pub connections_per_address_max: usize,
-    pub header_timeout_ms: u64,
-    pub write_stall_max_ms: u64,
-    pub body_len_max: usize,
-    pub drained_len_max: usize,
-    pub body_timeout_ms: u64,
-    pub drain_timeout_ms: u64,
-}
-
-/// How often each client may ask.
-#[derive(Debug, Clone, Copy, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "explained in config.default.toml")]
-pub struct LimitSettings {
-    pub requests_per_minute: u32,
-    pub requests_burst: u32,
-    pub auth_failures_per_minute: u32,
-    pub auth_failures_burst: u32,
-}
-
-/// Credentials of operators and processes.
-#[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "explained in config.default.toml")]
-pub struct TokenSettings {
-    pub ops: Secret,
-    pub peer: Secret,
-    #[serde(default)]
-    pub operators: OperatorTokens,
-}
-
-impl TokenSettings {
-    /// Who may use the operator port.
-    #[must_use]
-    pub fn operators(&self) -> Operators {
-        Operators::new(self.ops.clone(), self.operators.clone())
-    }
-}
-
-/// The shard workers.
-#[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "explained in config.default.toml")]
-pub struct WorkerSettings {
-    pub shards: i16,
-    pub batch_len_max: usize,
-    pub queue_len_max: usize,
-    pub command_deadline_ms: u64,
-    pub tick_ms: u64,
-    pub busy_pause_ms: u64,
-    pub gather_ms: u64,
-    pub losses_max: u32,
-    pub busy_wait_max_ms: u64,
-    pub tries_max: u32,
-    pub retry_pause_ms: u64,
-    pub retry_max_ms: u64,
-}
-
-/// The market.
-#[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "explained in config.default.toml")]
-pub struct MarketSettings {
-    pub hours: MarketHours,
-}
-
-/// What we charge.
-#[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "explained in config.default.toml")]
-pub struct ChargeSettings {
-    pub commission_bps: Bps,
-    pub collar_bps: Bps,
-}
-
-/// Assets and prices.
-#[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "explained in config.default.toml")]
-pub struct ReferenceSettings {
-    pub poll_ms: u64,
-    pub age_max_ms: u64,
-}
-
-/// The other processes.
-#[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "explained in config.default.toml")]
-pub struct PeerSettings {
-    pub gateway_url: String,
-    pub receiver_url: String,
-}
-
-/// Looking after ourselves.
-#[derive(Debug, Clone, Copy, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "explained in config.default.toml")]
-pub struct WatchSettings {
-    pub ping_interval_ms: u64,
-    pub ping_timeout_ms: u64,
-    pub count_interval_ms: u64,
-    pub invariant_interval_ms: u64,
-    pub invariant_len_max: u32,
-    pub invariant_timeout_ms: u64,
-    pub audit_interval_ms: u64,
-}
-
-impl WatchSettings {
-    /// How the invariants are looked at; none where they are not.
-    #[must_use]
-    pub const fn pace(&self) -> Option<Pace> {
-        Pace::new(self.invariant_interval_ms, self.invariant_timeout_ms, self.invariant_len_max)
-    }
-}
-
-/// The end.
-#[derive(Debug, Clone, Copy, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "explained in config.default.toml")]
-pub struct ShutdownSettings {
-    pub drain_delay_ms: u64,
-    pub deadline_ms: u64,
 }
 
 impl Configuration for Settings {
@@ -444,6 +312,7 @@ impl Settings {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use platform::config::Secret;
 
     fn settings(change: &str) -> Result<Settings, ConfigError> {
         let base = Settings::DEFAULTS.replacen("url = \"\"", "url = \"postgres://h/d\"", 1).replacen(
