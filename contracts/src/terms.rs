@@ -108,7 +108,7 @@ pub enum TermsError {
 }
 
 /// The terms of an order. Built by [`OrderTerms::new`], so a limit order always has its price.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "RawTerms")]
 pub struct OrderTerms {
     symbol: Symbol,

@@ -163,7 +163,14 @@ impl<S: Store, L: Locks, R: Reference> BatchRunner<S, L, R> {
                 rest.again.push(item);
             }
         }
-        tokio::time::sleep(self.policy.retry_pause).await;
+        self.pause().await;
+    }
+
+    /// Waits before another try, where a wait is set.
+    async fn pause(&self) {
+        if !self.policy.retry_pause.is_zero() {
+            tokio::time::sleep(self.policy.retry_pause).await;
+        }
     }
 
     /// Writes the plans whose accounts still have the version that was read; answers the others.
@@ -309,7 +316,7 @@ impl<S: Store, L: Locks, R: Reference> BatchRunner<S, L, R> {
                     tracing::warn!(error = %platform::telemetry::Chain(&error), "a command is tried again")
                 }
             }
-            tokio::time::sleep(self.policy.retry_pause).await;
+            self.pause().await;
         }
         for item in items {
             item.give_up();

@@ -108,6 +108,13 @@ impl Item {
         Self::new(command, Arc::new(AtomicU8::new(QUEUED)), None)
     }
 
+    /// A command that comes by no queue, and the road of its answer.
+    #[must_use]
+    pub fn asked(command: Command) -> (Self, oneshot::Receiver<Answer>) {
+        let (reply, answer) = oneshot::channel();
+        (Self::new(command, Arc::new(AtomicU8::new(QUEUED)), Some(reply)), answer)
+    }
+
     /// Notes that the account lock is busy, and answers whether it has been for that long.
     pub fn is_past_busy(&mut self, limit: Duration) -> bool {
         self.busy_since.get_or_insert_with(Instant::now).elapsed() >= limit

@@ -265,7 +265,7 @@ pub struct Deferred {
 pub type LogPartition = (Producer, Partition);
 
 /// A place in a producer's log: sequence number and event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct LogPosition {
     /// 0 before the first.
     pub seq: i64,

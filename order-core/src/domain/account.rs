@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 /// Three buckets of one asset. Available and held are never below zero; what is missing is the
 /// shortfall, above zero only while the customer owes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Balance {
     /// Free to use.
     pub available: Decimal,
@@ -28,7 +28,7 @@ impl Balance {
 }
 
 /// A holding of one share.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Position {
     /// Numbers of shares.
     pub shares: Balance,
@@ -37,7 +37,7 @@ pub struct Position {
 }
 
 /// Whether the account may do business.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AccountStatus {
     /// Yes.
     Active,
@@ -47,7 +47,7 @@ pub enum AccountStatus {
 
 /// An account as read in one snapshot, changed by commands and facts, and written back under its
 /// version.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Account {
     /// Its id.
     pub id: AccountId,

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use time::OffsetDateTime;
 
 /// What kind of row.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ExecutionKind {
     /// Shares were traded.
     Fill {
@@ -33,7 +33,7 @@ pub enum ExecutionKind {
 }
 
 /// One row of the ledger.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Execution {
     /// Our event's id: a pure function of the broker's identity of it.
     pub event_id: EventId,
@@ -64,7 +64,7 @@ impl Execution {
 }
 
 /// What the ledger adds up to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Executed {
     /// Shares that were ever executed. A bust does not give leaves back, so this ignores busts.
     pub gross_quantity: Decimal,

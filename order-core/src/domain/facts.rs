@@ -100,7 +100,7 @@ impl BrokerEnd {
 }
 
 /// Everything that is known to have happened to an order.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Facts {
     /// How far it got towards the broker.
     pub submit: Submit,

@@ -39,7 +39,7 @@ impl Charges {
 }
 
 /// What an order holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Hold {
     /// Cash, for a buy.
     pub cash: Decimal,

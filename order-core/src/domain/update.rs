@@ -108,7 +108,7 @@ impl UpdateEvent {
 }
 
 /// Where an account's updates stand: the number and the time of its last one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct UpdateMark {
     /// 0 before the first.
     pub seq: i64,

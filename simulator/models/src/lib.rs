@@ -3,7 +3,11 @@
 //! the world around them: brokers, networks, databases, clocks, and processes that die.
 
 pub mod check;
+pub mod contest;
+pub mod memory;
 pub mod retry;
+pub mod tasks;
+pub mod world;
 
 /// The broker of every model.
 #[must_use]

@@ -2,4 +2,5 @@
 
 #![allow(clippy::print_stdout, clippy::expect_used, reason = "a check says what it reached, and fails loudly")]
 
+mod contest;
 mod retry;
