@@ -2,6 +2,7 @@
 //!
 //! A task cannot be copied, so it is begun anew for each step and told all answers that it has had: what it
 //! does next depends on nothing else. A state is thus the databases and what each task has been told.
+//! Calls that make no difference to others ([`Op::is_local`]) are done at once.
 
 use crate::memory::{Db, Op, Port, Reply, TxId};
 use contracts::AccountId;
@@ -172,11 +173,20 @@ impl<V: Clone + Debug + Hash> State<V> {
                 None => return false,
             },
         };
-        let Some(task) = self.tasks.get_mut(n) else { return false };
-        task.learn(reply);
-        task.go_on(n, spawn);
+        self.tell(n, reply, spawn);
+        while self.tasks.get(n).and_then(|task| task.pending.as_deref()).is_some_and(Op::is_local) {
+            let Some(reply) = self.call(n, on_call) else { break };
+            self.tell(n, reply, spawn);
+        }
         self.seal();
         true
+    }
+
+    fn tell(&mut self, n: usize, reply: Reply, spawn: &impl Fn(usize, Port) -> Work<V>) {
+        if let Some(task) = self.tasks.get_mut(n) {
+            task.learn(reply);
+            task.go_on(n, spawn);
+        }
     }
 
     fn call(&mut self, n: usize, on_call: &impl Fn(&mut Db, &Op, &BTreeMap<AccountId, u64>)) -> Option<Reply> {

@@ -4,8 +4,10 @@
 
 use crate::memory::Market;
 use contracts::calendar::{MarketCalendar, MarketHours};
+use contracts::event::{BrokerEvent, BrokerFact, Envelope, Payload, Producer};
 use contracts::{
-    AccountId, ClientOrderId, Currency, OrderId, OrderTerms, OrderType, Price, Quantity, Side, Symbol, TimeInForce,
+    AccountId, BrokerOrderId, ClientOrderId, Currency, EventId, ExecutionId, OrderId, OrderTerms, OrderType, Partition,
+    Price, Quantity, Side, Symbol, TimeInForce,
 };
 use order_core::application::command::PlaceOrder;
 use order_core::domain::account::{Account, AccountStatus, Balance, Position};
@@ -103,4 +105,46 @@ pub fn order(n: usize, limit: i64) -> PlaceOrder {
         client_order_id_given: true,
         terms: terms(Side::Buy, 1, limit),
     }
+}
+
+/// The broker's id of its n-th execution.
+#[must_use]
+pub fn execution(n: i64) -> ExecutionId {
+    ExecutionId::new(format!("e-{n}")).expect("an id")
+}
+
+/// What the fill receiver's log says of an order: facts, each with the broker's count after it.
+#[must_use]
+pub fn receiver_log(order: OrderId, facts: impl Iterator<Item = (BrokerFact, i64)>) -> Vec<Envelope> {
+    let mut log: Vec<Envelope> = Vec::new();
+    for (seq, (fact, count)) in (1..).zip(facts) {
+        let event = BrokerEvent {
+            broker: crate::broker_id(),
+            broker_order_id: BrokerOrderId::new("b-1").expect("an id"),
+            order_id: Some(order),
+            broker_client_order_id: None,
+            event: "x".to_owned(),
+            order_status: "x".to_owned(),
+            symbol: symbol(),
+            side: Side::Buy,
+            cumulative_quantity: Some(Decimal::from(count)),
+            at: NOW,
+            fact,
+        };
+        log.push(Envelope {
+            id: EventId::new(Uuid::from_u64_pair(0xf1, seq)),
+            producer: Producer::FillReceiver,
+            partition: Partition::of_account(ACCOUNT),
+            seq: i64::try_from(seq).expect("few events"),
+            prev_id: log.last().map(|last| last.id),
+            kind: event.kind().to_owned(),
+            version: BrokerEvent::VERSION,
+            account_id: Some(ACCOUNT),
+            order_id: Some(order),
+            at: NOW,
+            traceparent: None,
+            payload: serde_json::value::to_raw_value(&event).expect("an event"),
+        });
+    }
+    log
 }

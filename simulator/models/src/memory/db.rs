@@ -136,6 +136,12 @@ impl Db {
         self.accounts.insert(account.id, account);
     }
 
+    /// Whether no transaction is open.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.open.is_empty()
+    }
+
     /// The locks that are held.
     pub fn locked(&self) -> impl Iterator<Item = AccountId> + '_ {
         self.locks.keys().copied()

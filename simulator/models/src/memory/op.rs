@@ -74,6 +74,27 @@ impl Op {
         matches!(self, Self::Tx(_, TxOp::Commit(_)))
     }
 
+    /// Whether it makes no difference to others when it is done, nor others to it: it opens a transaction,
+    /// reads what the transaction has locked or what never changes, or writes what nobody sees before the
+    /// commit. Such a call need not wait for its turn.
+    #[must_use]
+    pub const fn is_local(&self) -> bool {
+        match self {
+            Self::Begin => true,
+            Self::Tx(_, op) => matches!(
+                op,
+                TxOp::Owners(_)
+                    | TxOp::Load(_)
+                    | TxOp::Write(_)
+                    | TxOp::KeepOrphans(_)
+                    | TxOp::Defer(_)
+                    | TxOp::ClearDeferred(_)
+                    | TxOp::Advance(_)
+            ),
+            _ => false,
+        }
+    }
+
     /// The transaction that it is of.
     #[must_use]
     pub const fn tx(&self) -> Option<TxId> {

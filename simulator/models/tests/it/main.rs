@@ -4,3 +4,4 @@
 
 mod contest;
 mod retry;
+mod takeover;
