@@ -36,8 +36,8 @@ servers: ## Installs PostgreSQL and Redis from the system's packages if they are
 build: ## Builds every program.
 	@cargo build --locked --profile $(PROFILE) --workspace --bins
 
-stack: servers build ## Runs everything in the foreground. KEEP=1 keeps the data, HOURS=real keeps the exchange's hours, COPIES=2 runs two of each process.
-	@$(RUN) $(BIN)/stack up $(if $(KEEP),--keep) --market-hours $(HOURS) --seed $(SEED) --copies $(COPIES)
+stack: servers build ## Runs everything in the foreground. KEEP=1 keeps the data, HOURS=real keeps the exchange's hours, COPIES=2 runs two of each process, ARGS="--profile blind --minute-ms 1000" another broker and a faster clock.
+	@$(RUN) $(BIN)/stack up $(if $(KEEP),--keep) --market-hours $(HOURS) --seed $(SEED) --copies $(COPIES) $(ARGS)
 
 start: ## Starts a dead process of the running stack again: NAME=order-server, broker-gateway, fill-receiver, broker-sim, redis or postgres.
 	@test -n "$(NAME)" || { echo "say which: make start NAME=order-server" >&2; exit 2; }

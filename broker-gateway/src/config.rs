@@ -158,6 +158,16 @@ mod tests {
     }
 
     #[test]
+    fn a_broker_without_keys_or_without_enforcement_can_be_configured() {
+        let mut settings = usable();
+        settings.profile.key_enforcement = EnforcementWord::Never;
+        settings.validate().unwrap();
+        (settings.profile.key_accepted, settings.profile.key_looked_up) = (false, false);
+        settings.profile.honours_valid_until = false;
+        settings.validate().unwrap();
+    }
+
+    #[test]
     fn a_minute_scales_the_ladder_and_nothing_that_the_broker_promises() {
         let mut settings = Settings::defaults().unwrap();
         settings.retry.minute_ms = 1000;

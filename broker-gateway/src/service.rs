@@ -252,7 +252,9 @@ impl Parts {
     }
 
     fn dialect(&self) -> Alpaca {
-        Alpaca::new(&self.settings.broker.account_id, self.rules.profile.rate_limited_is_unprocessed)
+        let profile = &self.rules.profile;
+        let dialect = Alpaca::new(&self.settings.broker.account_id, profile.rate_limited_is_unprocessed);
+        if profile.key_accepted { dialect } else { dialect.without_keys() }
     }
 
     /// Starts the lane and its recorder, which ends when the lane has and its queue is empty.

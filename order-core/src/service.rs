@@ -142,7 +142,7 @@ impl Service {
         base: impl FnOnce(Arc<dyn Health>) -> Router,
         shutdown: CancellationToken,
     ) -> Result<Self, StartError> {
-        let calendar = MarketCalendar::new(settings.market.hours)?;
+        let calendar = MarketCalendar::new(settings.market.hours)?.at_pace(settings.market.pace);
         let pool = db::connect(&settings.database).await?;
         db::check_migrations(&pool, &MIGRATOR).await?;
         let (api_listener, api_addr) = bind(settings.http.api_addr).await?;

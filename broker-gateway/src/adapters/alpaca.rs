@@ -23,13 +23,27 @@ pub struct Alpaca {
     /// Path of the account's orders.
     orders: String,
     rate_limited_is_unprocessed: bool,
+    shows_key: bool,
 }
 
 impl Alpaca {
     /// The dialect for one account. `rate_limited_is_unprocessed` is the profile's word on 429.
     #[must_use]
     pub fn new(account_id: &str, rate_limited_is_unprocessed: bool) -> Self {
-        Self { orders: format!("/v1/trading/accounts/{}/orders", segment(account_id)), rate_limited_is_unprocessed }
+        let orders = format!("/v1/trading/accounts/{}/orders", segment(account_id));
+        Self { orders, rate_limited_is_unprocessed, shows_key: true }
+    }
+
+    /// The dialect of a broker that takes no key of ours: an order in an answer cannot be told by its
+    /// key, so it is taken for the one that the call was about. Its terms are compared all the same.
+    #[must_use]
+    pub fn without_keys(self) -> Self {
+        Self { shows_key: false, ..self }
+    }
+
+    /// The key that an order in an answer must show.
+    fn shown(&self, key: BrokerKey) -> Option<BrokerKey> {
+        self.shows_key.then_some(key)
     }
 
     fn order(&self, verb: Verb, id: &BrokerOrderId) -> WireRequest {
@@ -57,11 +71,11 @@ impl Dialect for Alpaca {
     }
 
     fn read_create(&self, key: BrokerKey, result: &WireResult) -> CreateOutcome {
-        read::create(key, result, self.rate_limited_is_unprocessed)
+        read::create(self.shown(key), result, self.rate_limited_is_unprocessed)
     }
 
     fn read_lookup(&self, key: BrokerKey, result: &WireResult) -> LookupOutcome {
-        read::lookup(key, result)
+        read::lookup(self.shown(key), result)
     }
 
     fn read_cancel(&self, result: &WireResult) -> CancelOutcome {

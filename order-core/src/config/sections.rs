@@ -1,7 +1,7 @@
 //! The sections that have no rules of their own.
 
 use super::rate::Bps;
-use contracts::calendar::MarketHours;
+use contracts::calendar::{self, MarketHours};
 use platform::config::Secret;
 use platform::invariants::Pace;
 use platform::operators::{OperatorTokens, Operators};
@@ -80,6 +80,7 @@ pub struct WorkerSettings {
 #[expect(missing_docs, reason = "explained in config.default.toml")]
 pub struct MarketSettings {
     pub hours: MarketHours,
+    pub pace: calendar::Pace,
 }
 
 /// What we charge.

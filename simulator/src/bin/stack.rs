@@ -1,6 +1,5 @@
 //! `stack`: the local stack from the command line.
 
-use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -8,12 +7,19 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
+use contracts::calendar::Pace;
+use simulator::broker::profile::Profile;
 use simulator::stack::control::{Answer, Ask, Control, ask};
 use simulator::stack::{
     Announcer, COPIES_MAX, GivenServers, Layout, MarketHours, ProcessName, Servers, Stack, StackOptions, Supervisor,
+    Variables, with_pace, with_profile,
 };
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+/// Milliseconds of a real minute.
+const REAL_MINUTE_MS: u32 = 60_000;
 /// Exit codes above this one tell the signal that ended a command, as in a shell.
 const SIGNAL_BASE: i32 = 128;
 
@@ -43,6 +49,15 @@ enum Command {
         /// How many copies of each engine process.
         #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=i64::from(COPIES_MAX)))]
         copies: u8,
+        /// What the simulated broker promises, and the gateway is told.
+        #[arg(long, value_enum, default_value_t)]
+        profile: Profile,
+        /// Makes the exchange's clock and the gateway's ladder faster: a minute takes so many milliseconds.
+        #[arg(long, default_value_t = 60_000, value_parser = clap::value_parser!(u32).range(1..=60_000))]
+        minute_ms: u32,
+        /// What the exchange's clock shows at the start, RFC 3339; the time as it is unless given.
+        #[arg(long)]
+        clock_shows: Option<String>,
         /// The folder of the services' binaries, where it is not that of this one.
         #[arg(long)]
         bin: Option<PathBuf>,
@@ -83,7 +98,7 @@ async fn main() -> anyhow::Result<ExitCode> {
 
 async fn run(command: Command, checkout: &Path, layout: Layout) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Up { keep, market_hours, seed, copies, bin } => {
+        Command::Up { keep, market_hours, seed, copies, profile, minute_ms, clock_shows, bin } => {
             let own = || Some(std::env::current_exe().ok()?.parent()?.to_owned());
             let bin = bin.or_else(own).context("the program has no folder")?;
             let options = StackOptions {
@@ -94,7 +109,7 @@ async fn run(command: Command, checkout: &Path, layout: Layout) -> anyhow::Resul
                 seed,
                 copies,
                 given: GivenServers::from_variables(|name| std::env::var(name).ok())?,
-                extra: BTreeMap::new(),
+                extra: surroundings(profile, minute_ms, clock_shows.as_deref())?,
                 announce: announcer(),
             };
             up(options).await
@@ -106,6 +121,21 @@ async fn run(command: Command, checkout: &Path, layout: Layout) -> anyhow::Resul
             beside_servers(Layout::of_checkout(checkout, &instance), &command).await
         }
     }
+}
+
+/// The variables of a broker of that kind, and of that clock where it is not the real one.
+fn surroundings(profile: Profile, minute_ms: u32, shows: Option<&str>) -> anyhow::Result<Variables> {
+    let variables = match profile {
+        Profile::Full => Variables::new(),
+        _ => with_profile(Variables::new(), profile),
+    };
+    if minute_ms == REAL_MINUTE_MS && shows.is_none() {
+        return Ok(variables);
+    }
+    let now = OffsetDateTime::now_utc();
+    let shows = shows.map(|text| OffsetDateTime::parse(text, &Rfc3339)).transpose();
+    let shows = shows.context("--clock-shows is no RFC 3339 time")?.unwrap_or(now);
+    Ok(with_pace(variables, Pace::new(now, shows, minute_ms)?))
 }
 
 fn announcer() -> Announcer {

@@ -56,6 +56,8 @@ pub struct ExchangeSettings {
     pub seed: u64,
     /// Which promises it makes at first.
     pub profile: Profile,
+    /// How long a windowed key is enforced, in milliseconds of its clock.
+    pub key_window_ms: u64,
     /// Its accounts.
     pub account_ids: Vec<String>,
     /// What each of them has at first, in US dollars.
@@ -117,6 +119,7 @@ impl Exchange {
         let mut exchange = Self {
             config: SimConfig {
                 checks_funds: settings.checks_funds,
+                key_window_ms: settings.key_window_ms,
                 ..SimConfig::new(settings.seed).with_profile(settings.profile)
             },
             calendar: MarketCalendar::new(settings.market_hours)?.at_pace(settings.pace),

@@ -124,6 +124,7 @@ pub async fn start_beside(settings: Settings, routes: Router) -> Result<RunningB
     let exchange_settings = ExchangeSettings {
         seed: settings.seed,
         profile: settings.profile,
+        key_window_ms: settings.key_window_ms,
         account_ids: settings.account_ids,
         cash: settings.cash,
         checks_funds: settings.checks_funds,

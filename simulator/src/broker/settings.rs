@@ -52,6 +52,9 @@ pub struct Settings {
     /// File in which the broker survives its own restart; without it everything is forgotten.
     #[arg(long, env = "BROKER_SIM__STATE_FILE")]
     pub state_file: Option<PathBuf>,
+    /// How long a windowed broker enforces a key, in milliseconds of the exchange's clock.
+    #[arg(long, env = "BROKER_SIM__KEY_WINDOW_MS", default_value_t = 600_000, value_parser = clap::value_parser!(u64).range(1..=86_400_000))]
+    pub key_window_ms: u64,
     /// `always` or `real`.
     #[arg(long, env = "BROKER_SIM__MARKET_HOURS", default_value = "always")]
     pub market_hours: MarketHours,

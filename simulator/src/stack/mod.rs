@@ -17,6 +17,7 @@ mod running;
 mod servers;
 mod services;
 mod supervisor;
+mod surroundings;
 
 pub use child::ChildSpec;
 pub use env_file::EnvFile;
@@ -31,6 +32,7 @@ pub use running::{Stack, StackOptions, http_client};
 pub use servers::{DatabaseUrls, GivenServers, Servers};
 pub use services::{Addresses, MarketHours, Secrets};
 pub use supervisor::{Announcer, OnChange, ProcessState, Snapshot, Supervisor};
+pub use surroundings::{Variables, with_pace, with_profile};
 
 /// A random secret of more than 240 bits, in hexadecimal digits.
 fn secret() -> String {

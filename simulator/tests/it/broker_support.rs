@@ -28,6 +28,7 @@ pub(crate) fn settings(seed: u64, state_file: Option<PathBuf>) -> Settings {
         cash: rust_decimal::Decimal::from(1_000_000),
         checks_funds: false,
         profile: Profile::Full,
+        key_window_ms: 600_000,
         seed,
         state_file,
         market_hours: MarketHours::Always,

@@ -13,7 +13,7 @@ const MESSAGE_LEN_MAX: usize = 500;
 /// How much of a broker's status word is kept.
 const WORD_LEN_MAX: usize = 64;
 
-pub(super) fn create(key: BrokerKey, result: &WireResult, rate_limited_is_unprocessed: bool) -> CreateOutcome {
+pub(super) fn create(key: Option<BrokerKey>, result: &WireResult, rate_limited_is_unprocessed: bool) -> CreateOutcome {
     let reply = match result {
         Ok(reply) => reply,
         Err(WireFailure::NotConnected { reason }) => return CreateOutcome::NotSent { reason: reason.clone() },
@@ -38,7 +38,7 @@ pub(super) fn create(key: BrokerKey, result: &WireResult, rate_limited_is_unproc
     }
 }
 
-pub(super) fn lookup(key: BrokerKey, result: &WireResult) -> LookupOutcome {
+pub(super) fn lookup(key: Option<BrokerKey>, result: &WireResult) -> LookupOutcome {
     let reply = match result {
         Ok(reply) => reply,
         Err(WireFailure::NotConnected { reason }) => return LookupOutcome::NotSent { reason: reason.clone() },
@@ -100,10 +100,10 @@ fn told(text: &str, len_max: usize) -> String {
     text.chars().take(len_max).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-fn order(reply: &WireReply, key: BrokerKey) -> Result<SeenOrder, String> {
+fn order(reply: &WireReply, key: Option<BrokerKey>) -> Result<SeenOrder, String> {
     let order: OrderEntity =
         serde_json::from_slice(&reply.body).map_err(|error| format!("{}: {error}", strange(reply)))?;
-    if order.client_order_id != key.to_string() {
+    if key.is_some_and(|key| order.client_order_id != key.to_string()) {
         return Err(format!("HTTP {} about another order", reply.status));
     }
     let broker_order_id = BrokerOrderId::new(order.id.to_string()).map_err(|error| error.to_string())?;

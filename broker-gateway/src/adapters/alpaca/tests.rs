@@ -123,6 +123,15 @@ fn a_brokers_endless_message_is_cut_and_loses_its_control_characters() {
 }
 
 #[test]
+fn an_answer_about_another_order_is_unknown_unless_the_broker_takes_no_key() {
+    let other = reply(200, &order("another"));
+    let outcome = alpaca().read_create(key(), &other);
+    assert!(matches!(outcome, CreateOutcome::Unknown { .. }), "{outcome:?}");
+    let outcome = alpaca().without_keys().read_create(key(), &other);
+    assert!(matches!(outcome, CreateOutcome::Accepted(_)), "{outcome:?}");
+}
+
+#[test]
 fn a_duplicate_is_told_by_code_and_message() {
     let body = r#"{"code":40010001,"message":"client_order_id must be unique"}"#;
     assert_eq!(alpaca().read_create(key(), &reply(422, body)), CreateOutcome::Duplicate);

@@ -23,8 +23,8 @@ pub(super) async fn clock(State(state): State<ApiState>) -> Result<Json<ClockEnt
     Ok(Json(ClockEntity {
         timestamp: calendar.exchange_time(now)?,
         is_open: calendar.is_open(now)?,
-        next_open: calendar.next_open(now)?,
-        next_close: calendar.next_close(now)?,
+        next_open: calendar.exchange_time(calendar.next_open(now)?)?,
+        next_close: calendar.exchange_time(calendar.next_close(now)?)?,
     }))
 }
 

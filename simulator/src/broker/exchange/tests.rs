@@ -28,6 +28,7 @@ fn settings(seed: u64) -> ExchangeSettings {
     ExchangeSettings {
         seed,
         profile: Profile::Full,
+        key_window_ms: 600_000,
         account_ids: vec![ACCOUNT.to_owned()],
         cash: Decimal::from(1_000_000),
         checks_funds: false,

@@ -202,9 +202,13 @@ pub(super) async fn calendar(
         while date <= end {
             match exchange.calendar().session_for(date) {
                 Ok(Some(session)) => {
-                    let (open, close) = (session.opens_at.time(), session.closes_at.time());
-                    let time = |at: time::Time| format!("{:02}:{:02}", at.hour(), at.minute());
-                    days.push(json!({"date": date.to_string(), "open": time(open), "close": time(close)}));
+                    let time = |at: time::OffsetDateTime| format!("{:02}:{:02}", at.hour(), at.minute());
+                    // 00:00 would read as the morning of the same date.
+                    let close = match session.closes_at.date() == date {
+                        true => time(session.closes_at),
+                        false => "23:59".to_owned(),
+                    };
+                    days.push(json!({"date": date.to_string(), "open": time(session.opens_at), "close": close}));
                 }
                 Ok(None) => {}
                 Err(error) => return no_calendar(error),
