@@ -14,7 +14,7 @@ use ulid::Ulid;
 
 use super::config::SimConfig;
 use super::fact::Fact;
-use super::fault::{FaultKind, FaultRule, Strike};
+use super::fault::{Call, FaultKind, FaultRule, Strike};
 use super::order::{Snapshot, Terms};
 
 /// One line of the file.
@@ -31,6 +31,15 @@ pub(super) enum Record {
     Held(Box<Fact>),
     /// An order changed without an event.
     Change { order: usize, snapshot: Box<Snapshot> },
+    /// A call with a client order id came, while something could strike it: later ones go on counting.
+    Called {
+        /// The account's place.
+        account: usize,
+        /// The client order id.
+        key: String,
+        /// Which call.
+        call: Call,
+    },
     /// A fault was asked for.
     Rule(Box<FaultRule>),
     /// All faults that still waited were forgotten.

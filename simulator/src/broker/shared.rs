@@ -243,3 +243,14 @@ fn unix_us(at: OffsetDateTime) -> i64 {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_counts_anew_when_its_span_is_over() {
+        let mut window = Window::default();
+        assert_eq!([7, 7, 7, 8, 8].map(|number| window.count(number)), [1, 2, 3, 1, 2]);
+    }
+}

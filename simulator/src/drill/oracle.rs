@@ -1,10 +1,11 @@
 //! What really happened at the simulated broker.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use contracts::broker_key::BrokerKey;
 use rust_decimal::Decimal;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use uuid::Uuid;
 
 use crate::stack::describe_error;
@@ -34,7 +35,8 @@ pub struct BrokerOrder {
     pub filled_qty: Decimal,
     /// Placed by somebody else than us.
     pub foreign: bool,
-    /// Its executions.
+    /// Its executions that stand: what a bust or a correction took back is gone.
+    #[serde(deserialize_with = "standing")]
     pub executions: Vec<BrokerExecution>,
 }
 
@@ -47,6 +49,33 @@ pub struct BrokerExecution {
     pub qty: Decimal,
     /// At which price.
     pub price: Decimal,
+}
+
+/// What an execution report of the broker is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum ReportKind {
+    Trade,
+    Bust,
+    Correct,
+}
+
+/// An execution report, with what it takes back.
+#[derive(Deserialize)]
+struct Report {
+    kind: ReportKind,
+    previous: Option<Uuid>,
+    #[serde(flatten)]
+    execution: BrokerExecution,
+}
+
+/// Of all reports of an order, the executions that nothing took back.
+fn standing<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<BrokerExecution>, D::Error> {
+    let reports = Vec::<Report>::deserialize(input)?;
+    let taken_back: BTreeSet<Uuid> = reports.iter().filter_map(|report| report.previous).collect();
+    let stands =
+        |report: &Report| report.kind != ReportKind::Bust && !taken_back.contains(&report.execution.execution_id);
+    Ok(reports.into_iter().filter(stands).map(|report| report.execution).collect())
 }
 
 impl BrokerOrder {
@@ -86,4 +115,28 @@ pub async fn broker_orders(http: &reqwest::Client, sim_url: &str) -> Result<Vec<
         }
     }
     Err("the oracle's list does not end".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn only_what_nothing_took_back_counts() {
+        let report = |n: u128, kind: &str, previous: Option<u128>, qty: &str| {
+            json!({"execution_id": Uuid::from_u128(n), "kind": kind, "previous": previous.map(Uuid::from_u128),
+                   "qty": qty, "price": "10"})
+        };
+        let order = json!({
+            "id": Uuid::nil(), "client_order_id": "k", "symbol": "F", "side": "buy", "qty": "9", "limit_price": null,
+            "status": "filled", "filled_qty": "5", "foreign": false,
+            "executions": [report(1, "trade", None, "4"), report(2, "trade", None, "3"), report(3, "trade", None, "2"),
+                           report(4, "bust", Some(1), "-4"), report(5, "correct", Some(2), "3"),
+                           report(6, "correct", Some(5), "3")],
+        });
+        let order: BrokerOrder = serde_json::from_value(order).unwrap();
+        let ids: Vec<u128> = order.executions.iter().map(|execution| execution.execution_id.as_u128()).collect();
+        assert_eq!(ids, [3, 6]);
+    }
 }

@@ -8,6 +8,7 @@ use rust_decimal::Decimal;
 
 use super::Exchange;
 use crate::broker::fault::Call;
+use crate::broker::journal::Record;
 use crate::broker::order::{Execution, ExecutionKind};
 use crate::broker::profile::KeyEnforcement;
 
@@ -83,6 +84,9 @@ impl Position {
 impl Exchange {
     /// Counts a call with a client order id and answers its number, from 1.
     pub(super) fn count_call(&mut self, account: usize, key: &str, call: Call) -> u64 {
+        if self.journal.is_kept() && !self.faults.is_quiet(&self.config, call) {
+            self.journal.record(&Record::Called { account, key: key.to_owned(), call });
+        }
         let Some(book) = self.accounts.get_mut(account) else { return 1 };
         if book.keys.len() >= KEYS_MAX && !book.keys.contains_key(key) {
             return 1;

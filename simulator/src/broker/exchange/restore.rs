@@ -37,6 +37,9 @@ impl Exchange {
                 }
             }
             Record::Change { order, snapshot } => return self.restore_snapshot(order, &snapshot),
+            Record::Called { account, key, call } => {
+                self.count_call(account, &key, call);
+            }
             Record::Rule(rule) => self.faults.restore(*rule),
             Record::RulesCleared => self.faults.clear_pending(),
             Record::Drawn { fault, rule } => self.faults.restore_drawn(fault, rule),

@@ -266,6 +266,29 @@ fn restart_in_the_middle_goes_on_where_it_was() {
 }
 
 #[test]
+fn a_restart_does_not_begin_the_schedule_of_an_order_anew() {
+    let story = |restart: bool| {
+        let file = StateFile::new();
+        let mut exchange = file.open(NOON);
+        exchange.advance(NOON);
+        let faults = json!({"submit": {"drop_before_receipt": 0.4, "error_before_effect": 0.4}});
+        exchange.configure(faults).unwrap();
+        for attempt in 0..6 {
+            if restart && attempt == 3 {
+                exchange.commit().unwrap();
+                exchange = file.open(NOON);
+                exchange.advance(NOON);
+            }
+            for n in 0..20 {
+                submit(&mut exchange, &order_of(n));
+            }
+        }
+        schedule(&exchange)
+    };
+    assert_eq!(story(true), story(false));
+}
+
+#[test]
 fn damaged_state_file_is_refused() {
     let file = StateFile::new();
     std::fs::write(&file.0, "{\"order\":{}}\n").unwrap();
