@@ -262,10 +262,12 @@ fn broker_faults() -> Value {
             "error_before_effect": "0.01", "error_after_effect": "0.01", "slow_reply": "0.02", "rate_limited": "0.005",
             "nonsense": "0.005", "html": "0.005", "half_body": "0.01", "never_answer": "0.002", "reject": "0.01",
             "reject_late": "0.01", "duplicate_fill": "0.05", "fill_before_ack": "0.05", "identical_partials": "0.05",
-            "reorder_events": "0.05", "lost_event": "0.01", "foreign_order": "0.01"
+            "reorder_events": "0.05", "lost_event": "0.01", "foreign_order": "0.01", "maintenance": "0.005",
+            "backfill": "0.02", "bust": "0.02", "correct": "0.02"
         },
-        "cancel": {"drop_reply": "0.02", "error_after_effect": "0.02", "fill_after_cancel": "0.1", "cancel_refused": "0.05"},
+        "cancel": {"drop_reply": "0.02", "error_after_effect": "0.02", "fill_after_cancel": "0.1", "cancel_refused": "0.05",
+                   "cancel_rejected_late": "0.02"},
         "lookup": {"drop_reply": "0.02", "html": "0.01"},
-        "stream": {"stream_reset": "0.002"}
+        "stream": {"stream_reset": "0.002", "drop_message": "0.002"}
     })
 }

@@ -124,3 +124,27 @@ async fn a_stalled_stream_is_pushed_all_the_same_and_every_fault_of_a_push_is_ma
     assert!(taker.arrivals().iter().any(|arrival| !arrival.genuine));
     broker.shutdown().await;
 }
+
+#[tokio::test]
+async fn a_fault_of_pushes_strikes_the_order_that_was_named_and_no_other() {
+    let taker = Taker::default();
+    let broker = pushing(&taker).await;
+    broker.fault(json!({"client_order_id": "k-2", "fault": "push_forged"})).await;
+    for n in 0..4 {
+        broker.submit(&market(&format!("k-{n}"), "1")).await.unwrap();
+    }
+    let keys = |genuine: bool| -> Vec<String> {
+        let arrivals = taker.arrivals();
+        let bodies = arrivals.iter().filter(|one| one.genuine == genuine);
+        let values = bodies.map(|one| serde_json::from_slice::<Value>(&one.body).unwrap());
+        let events = values.flat_map(|body| body.as_array().cloned().unwrap_or_else(|| vec![body]));
+        events.map(|event| event["order"]["client_order_id"].as_str().unwrap().to_owned()).collect()
+    };
+    eventually("a forged push", || !keys(false).is_empty()).await;
+    eventually("every order", || (0..4).all(|n| keys(true).contains(&format!("k-{n}")))).await;
+    assert!(keys(false).contains(&"k-2".to_owned()), "{:?}", keys(false));
+    assert_eq!(taker.arrivals().iter().filter(|one| !one.genuine).count(), 1);
+    let truth = broker.oracle("strikes", "").await;
+    assert_eq!((&truth["strikes"][0]["key"], truth["strikes"].as_array().unwrap().len()), (&json!("k-2"), 1));
+    broker.shutdown().await;
+}
