@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help stack start stop status demo test drill drill-kill drill-push drill-redis drill-bus drill-copies drill-overspend drill-duplicate drill-hangup trace-check bench broker-sim sdk-check sdk-check-broker sdk-check-node lock-proof models prepare servers build
+.PHONY: help stack start stop status demo test drill drill-kill drill-push drill-redis drill-bus drill-copies drill-overspend drill-duplicate drill-hangup trace-check bench broker-sim sdk-check sdk-check-broker sdk-check-node lock-proof models simulate prepare servers build
 
 # PROFILE=release runs optimised binaries.
 PROFILE ?= dev
@@ -57,6 +57,10 @@ test: ## Formatting, lints, all tests, query data, docs, dependencies.
 
 lock-proof: servers ## Proves that the tests of the account lock can fail: they must, without the version check. Some minutes, once.
 	@scripts/lock-proof.sh
+
+simulate: ## Tells SEEDS stories of the engine's decisions in one process, from seed FIRST; PRINT=1 prints them.
+	@cargo build --locked --quiet -p models --bin simulate
+	@$(RUN) $(BIN)/simulate --seeds $(or $(SEEDS),2000) --first $(or $(FIRST),1) $(if $(PRINT),--print)
 
 models: ## The models of the protocols, within wide bounds too: minutes, and gigabytes of memory.
 	@cargo test --locked -p models --test it -- --nocapture --include-ignored

@@ -19,7 +19,7 @@ mod partitions;
 mod sink;
 mod slice;
 mod status;
-mod tracker;
+pub mod tracker;
 mod worker;
 
 pub use config::ConsumerConfig;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 /// An entry of a stream.
 #[derive(Debug, Clone)]
-pub(crate) enum BusEntry {
+pub enum BusEntry {
     /// An event.
     Event(Envelope),
     /// Something else, which stands where an event should.
@@ -18,7 +18,7 @@ pub(crate) enum BusEntry {
 
 /// Why the feed is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum FeedReason {
+pub enum FeedReason {
     /// Nothing was applied yet, so no predecessor tells this history from another that an old bus
     /// may still carry.
     Start,
@@ -36,7 +36,7 @@ pub(crate) enum FeedReason {
 
 impl FeedReason {
     /// The word in metrics.
-    pub(crate) const fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Start => "start",
             Self::Gap => "gap",
@@ -50,7 +50,7 @@ impl FeedReason {
 
 /// What to do for a partition.
 #[derive(Debug)]
-pub(crate) enum Step {
+pub enum Step {
     /// Nothing is there to do.
     Rest,
     /// These events are next.
@@ -60,8 +60,8 @@ pub(crate) enum Step {
 }
 
 /// One partition of a consumed log.
-#[derive(Debug)]
-pub(crate) struct Tracker {
+#[derive(Debug, Clone)]
+pub struct Tracker {
     producer: Producer,
     partition: Partition,
     applied: Position,
@@ -73,33 +73,43 @@ pub(crate) struct Tracker {
 }
 
 impl Tracker {
-    pub(crate) const fn new(producer: Producer, partition: Partition, applied: Position) -> Self {
+    /// A partition that stands at `applied`.
+    #[must_use]
+    pub const fn new(producer: Producer, partition: Partition, applied: Position) -> Self {
         Self { producer, partition, applied, head: applied.seq, behind_since: None, stopped: None }
     }
 
-    pub(crate) const fn applied(&self) -> Position {
+    /// How far it is applied.
+    #[must_use]
+    pub const fn applied(&self) -> Position {
         self.applied
     }
 
-    pub(crate) const fn head(&self) -> i64 {
+    /// The newest event that is known to exist.
+    #[must_use]
+    pub const fn head(&self) -> i64 {
         self.head
     }
 
-    pub(crate) const fn is_behind(&self) -> bool {
+    /// Whether more is known to exist than is applied.
+    #[must_use]
+    pub const fn is_behind(&self) -> bool {
         self.applied.seq < self.head
     }
 
-    pub(crate) fn stopped(&self) -> Option<&str> {
+    /// Why it stands still, if it does.
+    #[must_use]
+    pub fn stopped(&self) -> Option<&str> {
         self.stopped.as_deref()
     }
 
     /// Stands still from now on; the first reason stays.
-    pub(crate) fn stop(&mut self, reason: String) {
+    pub fn stop(&mut self, reason: String) {
         self.stopped.get_or_insert(reason);
     }
 
     /// Takes in an announced head, of the bus or the feed.
-    pub(crate) fn saw_head(&mut self, head: i64, now: Instant) {
+    pub fn saw_head(&mut self, head: i64, now: Instant) {
         self.head = head.max(self.applied.seq);
         if !self.is_behind() {
             self.behind_since = None;
@@ -111,7 +121,7 @@ impl Tracker {
     /// Takes in where the applied position stands by now. What comes over the bus shows that the
     /// bus works, so the silence starts again; what comes from the feed does not, so that a long
     /// silence is filled in one go.
-    pub(crate) fn moved_to(&mut self, applied: Position, by_bus: bool, now: Instant) {
+    pub fn moved_to(&mut self, applied: Position, by_bus: bool, now: Instant) {
         self.applied = applied;
         self.head = self.head.max(applied.seq);
         if !self.is_behind() {
@@ -122,12 +132,14 @@ impl Tracker {
     }
 
     /// When the silence will have lasted too long, if there is one.
-    pub(crate) fn silent_at(&self, silence: Duration) -> Option<Instant> {
+    #[must_use]
+    pub fn silent_at(&self, silence: Duration) -> Option<Instant> {
         self.behind_since.map(|since| since + silence)
     }
 
     /// What to do with what the bus shows after the applied position.
-    pub(crate) fn offer_bus(&self, entries: Vec<BusEntry>, now: Instant, silence: Duration) -> Step {
+    #[must_use]
+    pub fn offer_bus(&self, entries: Vec<BusEntry>, now: Instant, silence: Duration) -> Step {
         if self.stopped.is_some() {
             return Step::Rest;
         }
@@ -174,13 +186,15 @@ impl Tracker {
     }
 
     /// What to do while the bus is not in use.
-    pub(crate) fn poll(&self) -> Step {
+    #[must_use]
+    pub fn poll(&self) -> Step {
         if self.stopped.is_none() && self.is_behind() { Step::Feed(FeedReason::Polling) } else { Step::Rest }
     }
 
     /// Whether everything that is still needed stands on the bus: `entries` were read after
     /// `asked`, and `announced` is the head there.
-    pub(crate) fn is_whole(&self, asked: Position, entries: &[BusEntry], announced: i64) -> bool {
+    #[must_use]
+    pub fn is_whole(&self, asked: Position, entries: &[BusEntry], announced: i64) -> bool {
         match entries.first() {
             None => announced <= asked.seq,
             Some(BusEntry::Event(event)) => follow(self.producer, self.partition, asked, event).is_ok(),
@@ -191,7 +205,8 @@ impl Tracker {
 
 /// Compares the feed's head with the position that was applied before it was asked for. A sentence
 /// when the log behind the feed cannot be the one that was applied.
-pub(crate) fn history_fault(applied: Position, head: Position) -> Option<String> {
+#[must_use]
+pub fn history_fault(applied: Position, head: Position) -> Option<String> {
     if head.seq < applied.seq {
         return Some(format!("the producer's log ends at {}, but {} was applied", head.seq, applied.seq));
     }

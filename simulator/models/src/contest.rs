@@ -9,7 +9,7 @@ use contracts::calendar::MarketCalendar;
 use contracts::{AccountId, OrderId};
 use order_core::application::batch::{BatchPolicy, BatchRunner};
 use order_core::application::command::CommandError;
-use order_core::application::queue::{Command, Done, Item};
+use order_core::application::queue::{Answer, Command, Done, Item};
 use order_core::domain::journal::Ledger;
 use rust_decimal::Decimal;
 use stateright::{Model, Property};
@@ -98,14 +98,20 @@ impl Contest {
                 }
             }
             drop(items);
-            match answer.await {
-                Ok(Ok(Done::Placed(_) | Done::Nothing)) => Told::Accepted,
-                Ok(Err(CommandError::Refused(_))) => Told::Refused,
-                Ok(Err(CommandError::NotTaken { .. })) => Told::NotTaken,
-                Ok(Err(_)) => Told::Unknown,
-                Err(_) => Told::Nothing,
-            }
+            told(answer.await.ok())
         })
+    }
+}
+
+/// What a customer makes of an answer; none where the connection ends without one.
+#[must_use]
+pub fn told(answer: Option<Answer>) -> Told {
+    match answer {
+        Some(Ok(Done::Placed(_) | Done::Nothing)) => Told::Accepted,
+        Some(Err(CommandError::Refused(_))) => Told::Refused,
+        Some(Err(CommandError::NotTaken { .. })) => Told::NotTaken,
+        Some(Err(_)) => Told::Unknown,
+        None => Told::Nothing,
     }
 }
 

@@ -6,6 +6,7 @@ pub mod check;
 pub mod contest;
 pub mod memory;
 pub mod retry;
+pub mod story;
 pub mod takeover;
 pub mod tasks;
 pub mod world;

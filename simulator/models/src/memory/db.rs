@@ -5,7 +5,7 @@ use super::write::{Row, append};
 use contracts::event::{Envelope, Producer};
 use contracts::{AccountId, BrokerId, BrokerOrderId, EventId, OrderId, Partition};
 use order_core::application::store::{
-    DeferReason, Deferred, LockMode, LogPartition, LogPosition, Snapshot, StoredRefusal, Wants,
+    DeferReason, Deferred, LockMode, LogPartition, LogPosition, Snapshot, StoredRefusal, Transition, Wants,
 };
 use order_core::domain::account::Account;
 use order_core::domain::execution::Execution;
@@ -72,6 +72,8 @@ pub struct Db {
     pub applied: BTreeMap<LogPartition, LogPosition>,
     /// How often each event of each log has been passed.
     pub passed: BTreeMap<(LogPartition, i64), u32>,
+    /// Every step of an order.
+    pub transitions: Vec<Transition>,
     /// Its own log.
     pub log: BTreeMap<Partition, Vec<Envelope>>,
     pub(super) open: BTreeMap<TxId, OpenTx>,
@@ -116,6 +118,7 @@ impl Db {
             broker_orders: BTreeMap::new(),
             applied: BTreeMap::new(),
             passed: BTreeMap::new(),
+            transitions: Vec::new(),
             log: BTreeMap::new(),
             open: BTreeMap::new(),
             next_tx: 0,

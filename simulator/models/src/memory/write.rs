@@ -94,6 +94,7 @@ impl Db {
             account.positions = positions;
         }
         self.accounts.insert(account.id, account);
+        self.transitions.extend(plan.transitions);
         self.orders.extend(plan.new_orders);
         self.orders.extend(plan.changed_orders);
         for (order, execution) in plan.executions {

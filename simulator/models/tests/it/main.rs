@@ -4,4 +4,5 @@
 
 mod contest;
 mod retry;
+mod story;
 mod takeover;
