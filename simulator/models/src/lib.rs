@@ -5,6 +5,7 @@
 pub mod check;
 pub mod contest;
 pub mod memory;
+pub mod race;
 pub mod retry;
 pub mod story;
 pub mod takeover;

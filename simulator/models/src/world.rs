@@ -4,7 +4,7 @@
 
 use crate::memory::Market;
 use contracts::calendar::{MarketCalendar, MarketHours};
-use contracts::event::{BrokerEvent, BrokerFact, Envelope, Payload, Producer};
+use contracts::event::{BrokerEvent, BrokerFact, Envelope, GatewayEvent, Payload, Producer};
 use contracts::{
     AccountId, BrokerOrderId, ClientOrderId, Currency, EventId, ExecutionId, OrderId, OrderTerms, OrderType, Partition,
     Price, Quantity, Side, Symbol, TimeInForce,
@@ -144,6 +144,29 @@ pub fn receiver_log(order: OrderId, facts: impl Iterator<Item = (BrokerFact, i64
             at: NOW,
             traceparent: None,
             payload: serde_json::value::to_raw_value(&event).expect("an event"),
+        });
+    }
+    log
+}
+
+/// What the gateway's log says.
+#[must_use]
+pub fn gateway_log(events: &[GatewayEvent]) -> Vec<Envelope> {
+    let mut log: Vec<Envelope> = Vec::new();
+    for (seq, event) in (1..).zip(events) {
+        log.push(Envelope {
+            id: EventId::new(Uuid::from_u64_pair(0x6a, seq)),
+            producer: Producer::BrokerGateway,
+            partition: Partition::of_account(ACCOUNT),
+            seq: i64::try_from(seq).expect("few events"),
+            prev_id: log.last().map(|last| last.id),
+            kind: event.kind().to_owned(),
+            version: GatewayEvent::VERSION,
+            account_id: Some(ACCOUNT),
+            order_id: Some(event.order_id()),
+            at: NOW,
+            traceparent: None,
+            payload: serde_json::value::to_raw_value(event).expect("an event"),
         });
     }
     log
