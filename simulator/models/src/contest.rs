@@ -1,6 +1,6 @@
 //! One account, several copies of the order server: the lock, the version, and what stands between a
 //! decision on old rows and its write. Each copy is the production
-//! [`BatchRunner`](order_core::application::batch::BatchRunner).
+//! [`BatchRunner`].
 
 use crate::memory::{Db, Guard, Market, Op, Port, PortLocks, PortStore};
 use crate::tasks::{Faults, Happens, State, Work};
