@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help stack start stop status demo test drill drill-kill drill-push drill-redis drill-bus drill-copies drill-overspend drill-duplicate drill-hangup trace-check bench broker-sim sdk-check sdk-check-broker sdk-check-node lock-proof models simulate prepare servers build
+.PHONY: help stack start stop status demo test drill drills drill-kill drill-push drill-redis drill-bus drill-copies drill-overspend drill-duplicate drill-hangup trace-check bench broker-sim sdk-check sdk-check-broker sdk-check-node lock-proof models simulate prepare servers build
 
 # PROFILE=release runs optimised binaries.
 PROFILE ?= dev
@@ -15,6 +15,11 @@ PROCESS ?= order-server
 REDIS ?=
 COPIES ?= 1
 SECONDS_EACH ?= 15
+# Of `make drill` and `make drills`.
+NAME ?=
+NAMES ?=
+SEEDS ?= 3
+ORDERS ?=
 # Of `make bench`: seconds of one measurement, connections, rounds, accounts.
 SECONDS ?= 8
 CONNECTIONS ?= 64
@@ -65,38 +70,27 @@ simulate: ## Tells SEEDS stories of the engine's decisions in one process, from 
 models: ## The models of the protocols, within wide bounds too: minutes, and gigabytes of memory.
 	@cargo test --locked -p models --test it -- --nocapture --include-ignored
 
+drill: servers build ## One drill: NAME=chaos SEED=1 ORDERS=2000; NAME=list tells the names.
+	@test -n "$(NAME)" || { echo "say which: make drill NAME=list" >&2; exit 2; }
+	@$(RUN) $(BIN)/drill --seed $(SEED) $(if $(ORDERS),--orders $(ORDERS)) $(if $(filter list,$(NAME)),list,run $(NAME))
+
+drills: servers build ## All drills, SEEDS=3 seeds each, ORDERS=2000 orders each, with a table in .run/drills.md and .json. NAMES="chaos bus" only these.
+	@$(RUN) $(BIN)/drill --seed $(SEED) $(if $(ORDERS),--orders $(ORDERS)) all $(NAMES) --seeds $(SEEDS)
+
 drill-kill: servers build ## Kills PROCESS (or all) TIMES times under load and compares with the broker. REDIS=1 stops Redis for 30 s too.
 	@$(RUN) $(BIN)/drill kill --process $(PROCESS) --times $(TIMES) --seed $(SEED) $(if $(REDIS),--redis)
 
-drill-push: servers build ## Kills the fill receiver TIMES times while events come by stream and by push, some by push alone first.
+drill-push: servers build
 	@$(RUN) $(BIN)/drill push --times $(TIMES) --seed $(SEED)
 
-drill-redis: servers build ## Redis stopped for 30 seconds under load, and started again empty.
-	@$(RUN) $(BIN)/drill redis --seed $(SEED)
-
-drill-bus: servers build ## Redis killed, emptied, frozen and slow under load, SECONDS_EACH seconds each.
+drill-bus: servers build
 	@$(RUN) $(BIN)/drill bus --seconds $(SECONDS_EACH) --seed $(SEED)
 
-drill-copies: servers build ## Two copies of each process, one of each killed again and again under load.
-	@$(RUN) $(BIN)/drill copies --seed $(SEED)
-
-drill-overspend: servers build ## Twenty concurrent spenders of one balance, with Redis down.
-	@$(RUN) $(BIN)/drill overspend --seed $(SEED)
-
-drill-duplicate: servers build ## The same client order posted 100 times at once.
-	@$(RUN) $(BIN)/drill duplicate --seed $(SEED)
-
-drill-hangup: servers build ## Clients that hang up in the middle.
-	@$(RUN) $(BIN)/drill hangup --seed $(SEED)
+drill-redis drill-copies drill-overspend drill-duplicate drill-hangup: drill-%: servers build
+	@$(RUN) $(BIN)/drill run $* --seed $(SEED)
 
 trace-check: servers build ## One trace an order over all processes, lines of the logs that name it, no secret in any, metrics explained.
 	@$(RUN) $(BIN)/drill trace --seed $(SEED)
-
-drill: servers build ## All drills, one after the other.
-	@for process in order-server broker-gateway fill-receiver; do \
-	  $(BIN)/drill kill --process $$process --times $(TIMES) --seed $(SEED) || exit 1; done
-	@$(BIN)/drill push --times $(TIMES) --seed $(SEED)
-	@for name in redis bus copies overspend duplicate hangup trace; do $(BIN)/drill $$name --seed $(SEED) || exit 1; done
 
 bench: servers ## Accepted and filled orders a second beside pgbench on the same server, optimised: SECONDS, CONNECTIONS, ROUNDS, ACCOUNTS.
 	@cargo build --locked --release --workspace --bins

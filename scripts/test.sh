@@ -36,6 +36,8 @@ bench_tiny() {
         cargo test -p simulator --locked --quiet --test it bench_tiny:: -- --ignored
 }
 
+one_drill() { cargo test -p simulator --locked --quiet --test it one_drill:: -- --ignored; }
+
 trace_check() { cargo test -p simulator --locked --quiet --test it trace_check:: -- --ignored; }
 
 build_stack() { cargo build --locked --quiet -p simulator --bin stack; }
@@ -82,6 +84,7 @@ step "committed query data" beside_servers scripts/sqlx-prepare.sh --check
 step "cargo clippy" cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
 step "cargo test" beside_servers cargo test --workspace --locked --no-fail-fast
 step "benchmark, in its smallest form" bench_tiny
+step "one drill, in its smallest form" one_drill
 step "traces, logs and metrics of a whole run" trace_check
 step "rustdoc" rustdoc
 deny

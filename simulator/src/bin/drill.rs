@@ -1,22 +1,27 @@
 //! `drill`: failures made on purpose, and the demonstration.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{ExitCode, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use rust_decimal::Decimal;
+use serde_json::json;
 use simulator::drill::exercise::{Exercise, ExerciseOptions};
 use simulator::drill::kill::KillOptions;
 use simulator::drill::load::LoadOptions;
+use simulator::drill::oracle::faults;
 use simulator::drill::outcome::Outcome;
 use simulator::drill::push::PushOptions;
+use simulator::drill::report::{Run, markdown, rows};
+use simulator::drill::scenario::{self, SCENARIOS, Scenario};
 use simulator::drill::trace::collector::Collector;
-use simulator::drill::{burst, bus, copies, demo, kill, push, trace};
+use simulator::drill::{burst, bus, copies, demo, kill, outage, push, trace};
+use simulator::stack::with_profile;
 use simulator::stack::{Announcer, ProcessName};
 
 /// Drills on a private stack. Each ends with one line on the standard output, and exits with 1 when a promise broke.
@@ -31,6 +36,9 @@ struct Arguments {
     /// Leaves the simulated broker without faults.
     #[arg(long, global = true)]
     no_faults: bool,
+    /// How many orders there are to be at least; each drill knows how many it needs.
+    #[arg(long, global = true)]
+    orders: Option<usize>,
     /// How long the end may take until all is quiet.
     #[arg(long, default_value_t = 240, global = true)]
     settle_limit_s: u64,
@@ -40,12 +48,38 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// A few hundred orders, each engine process killed once, a table and a comparison.
-    Demo {
-        /// How many orders.
-        #[arg(long, default_value_t = 300)]
-        orders: usize,
+    /// The drill of that name; `list` tells the names.
+    Run {
+        /// Which one.
+        name: String,
     },
+    /// The names of the drills.
+    List,
+    /// All drills, or some, one after the other with several seeds, with a table at the end.
+    All {
+        /// Only these.
+        names: Vec<String>,
+        /// How many seeds, from the given one on.
+        #[arg(long, default_value_t = 3)]
+        seeds: u64,
+    },
+    /// A broker that fails in one way.
+    Broker {
+        /// Which way.
+        name: String,
+    },
+    /// Any process killed at any time, the servers and the broker too.
+    Chaos {
+        /// For how long.
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+    },
+    /// One of two copies of each process stands still for longer than its leases, and goes on.
+    Freeze,
+    /// PostgreSQL refuses every write for some seconds.
+    ReadOnly,
+    /// A few hundred orders, each engine process killed once, a table and a comparison.
+    Demo,
     /// SIGKILL at random moments under load.
     Kill {
         /// order-server, broker-gateway, fill-receiver, broker-sim, postgres, or `all` for any engine process.
@@ -92,25 +126,83 @@ enum Command {
     Trace,
 }
 
+/// Orders of a drill at least, where nobody asks for another number.
+const ORDERS_MIN: usize = 300;
+/// Orders whose story is told.
+const STORIES_MAX: usize = 20;
+/// Kills of a drill that is run by its name.
+const KILLS: u32 = 12;
+
+/// The drills beside those of [`SCENARIOS`], by name.
+const DRILLS: &[(&str, &str)] = &[
+    ("kill-order-server", "SIGKILL of the order server at random moments"),
+    ("kill-broker-gateway", "SIGKILL of the gateway at random moments"),
+    ("kill-fill-receiver", "SIGKILL of the receiver at random moments"),
+    ("kill-postgres", "SIGKILL of PostgreSQL, which recovers from its log"),
+    ("kill-broker-sim", "SIGKILL of the broker, which starts again from its books"),
+    ("chaos", "any process killed at any time for a minute, the servers and the broker too"),
+    ("copies", "two copies of each process, one of each killed again and again"),
+    ("freeze", "one of two copies of each process stands still for longer than its leases, and goes on"),
+    ("push", "the receiver killed while events come by stream and by push"),
+    ("redis", "Redis stopped for 30 seconds, started again empty"),
+    ("bus", "Redis killed, emptied, frozen and slow"),
+    ("read-only", "PostgreSQL refuses every write for some seconds"),
+    ("overspend", "twenty concurrent spenders of one balance, Redis down"),
+    ("duplicate", "the same client order posted 100 times at once"),
+    ("hangup", "clients that hang up in the middle"),
+];
+
 impl Command {
-    const fn name(&self) -> &'static str {
+    /// The drill of that name.
+    fn named(name: &str) -> Option<Self> {
+        let kill = |process: &str| Self::Kill { process: process.to_owned(), times: KILLS, redis: false };
+        Some(match name {
+            "chaos" => Self::Chaos { seconds: 60 },
+            "copies" => Self::Copies { copies: 2, times: 3 },
+            "freeze" => Self::Freeze,
+            "push" => Self::Push { times: KILLS },
+            "redis" => Self::Redis,
+            "bus" => Self::Bus { seconds: 10 },
+            "read-only" => Self::ReadOnly,
+            "overspend" => Self::Overspend,
+            "duplicate" => Self::Duplicate,
+            "hangup" => Self::Hangup,
+            _ if Scenario::named(name).is_some() => Self::Broker { name: name.to_owned() },
+            _ => kill(name.strip_prefix("kill-")?.parse::<ProcessName>().ok()?.as_str()),
+        })
+    }
+
+    /// What its line and its folder are called.
+    fn name(&self) -> String {
         match self {
-            Self::Demo { .. } => "demo",
-            Self::Kill { .. } => "kill",
-            Self::Push { .. } => "push",
-            Self::Redis => "redis",
-            Self::Bus { .. } => "bus",
-            Self::Copies { .. } => "copies",
-            Self::Overspend => "overspend",
-            Self::Duplicate => "duplicate",
-            Self::Hangup => "hangup",
-            Self::Trace => "trace",
+            Self::Run { name } | Self::Broker { name } => name.clone(),
+            Self::List => "list".to_owned(),
+            Self::All { .. } => "all".to_owned(),
+            Self::Chaos { .. } => "chaos".to_owned(),
+            Self::Freeze => "freeze".to_owned(),
+            Self::ReadOnly => "read-only".to_owned(),
+            Self::Demo => "demo".to_owned(),
+            Self::Kill { process, .. } if process == "all" => "kill".to_owned(),
+            Self::Kill { process, .. } => format!("kill-{process}"),
+            Self::Push { .. } => "push".to_owned(),
+            Self::Redis => "redis".to_owned(),
+            Self::Bus { .. } => "bus".to_owned(),
+            Self::Copies { .. } => "copies".to_owned(),
+            Self::Overspend => "overspend".to_owned(),
+            Self::Duplicate => "duplicate".to_owned(),
+            Self::Hangup => "hangup".to_owned(),
+            Self::Trace => "trace".to_owned(),
         }
     }
 
-    /// Whether the simulated broker makes mistakes: not in the demonstration, whose story is the engine's own processes.
+    fn scenario(&self) -> Option<&'static Scenario> {
+        if let Self::Broker { name } = self { Scenario::named(name) } else { None }
+    }
+
+    /// Whether the simulated broker makes a bit of every mistake: not in the demonstration, whose story is the engine's
+    /// own processes, and not where the drill has mistakes of its own.
     const fn has_faults(&self) -> bool {
-        !matches!(self, Self::Demo { .. } | Self::Trace)
+        !matches!(self, Self::Demo | Self::Trace | Self::Broker { .. })
     }
 
     /// The ladder's minutes are seconds on a local stack. Where processes are killed, the time limits of calls are
@@ -128,8 +220,22 @@ impl Command {
         // What a drill of the stream alone loses must not be mended by a push.
         let no_push = (ProcessName::BrokerSim, vec![("BROKER_SIM__PUSH_URL".to_owned(), String::new())]);
         match self {
-            Self::Kill { .. } | Self::Copies { .. } => {
+            Self::Kill { .. } | Self::Chaos { .. } | Self::Freeze | Self::ReadOnly | Self::Copies { .. } => {
                 BTreeMap::from([(ProcessName::BrokerGateway, brisk.to_vec()), no_push])
+            }
+            Self::Broker { .. } => {
+                let base = BTreeMap::from([(ProcessName::BrokerGateway, brisk.to_vec()), no_push]);
+                let Some(scenario) = self.scenario() else { return base };
+                let mut variables = with_profile(base, scenario.profile);
+                if let Some(window_ms) = scenario.key_window_ms {
+                    for (process, name) in [
+                        (ProcessName::BrokerSim, "BROKER_SIM__KEY_WINDOW_MS"),
+                        (ProcessName::BrokerGateway, "BROKER_GATEWAY__PROFILE__KEY_WINDOW_MS"),
+                    ] {
+                        variables.entry(process).or_default().push((name.to_owned(), window_ms.to_string()));
+                    }
+                }
+                variables
             }
             Self::Redis | Self::Bus { .. } => BTreeMap::from([no_push]),
             _ => BTreeMap::new(),
@@ -140,6 +246,7 @@ impl Command {
     const fn copies(&self) -> u8 {
         match self {
             Self::Copies { copies, .. } => *copies,
+            Self::Freeze => 2,
             _ => 1,
         }
     }
@@ -147,11 +254,12 @@ impl Command {
     /// The deposits of the customers: some rich, one that cannot pay much.
     fn deposits(&self) -> Vec<Decimal> {
         match self {
-            Self::Demo { .. } => [250_000, 250_000, 250_000, 250_000, 1_000_000, 2_000].map(Decimal::from).to_vec(),
-            Self::Kill { .. } | Self::Push { .. } | Self::Redis | Self::Bus { .. } | Self::Copies { .. } => {
-                [2_000_000; 11].into_iter().chain([2_000]).map(Decimal::from).collect()
-            }
+            Self::Demo => [250_000, 250_000, 250_000, 250_000, 1_000_000, 2_000].map(Decimal::from).to_vec(),
             Self::Overspend | Self::Duplicate | Self::Hangup | Self::Trace => vec![Decimal::from(100_000)],
+            _ => {
+                let rich = self.scenario().map_or(2_000_000, |scenario| scenario.deposit);
+                [rich; 11].into_iter().chain([2_000]).map(Decimal::from).collect()
+            }
         }
     }
 }
@@ -168,7 +276,20 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+async fn run(mut arguments: Arguments) -> anyhow::Result<ExitCode> {
+    match &arguments.command {
+        Command::List => {
+            list();
+            return Ok(ExitCode::SUCCESS);
+        }
+        Command::All { names, seeds } => return run_all(&arguments, names, *seeds).await,
+        Command::Run { name } | Command::Broker { name } => {
+            let named =
+                Command::named(name).with_context(|| format!("there is no drill {name:?}; see `drill list`"))?;
+            arguments.command = named;
+        }
+        _ => {}
+    }
     let checkout = std::fs::canonicalize(&arguments.checkout).context("the checkout cannot be used")?;
     let bin = std::env::current_exe()?.parent().map(PathBuf::from).context("the program has no folder")?;
     let name = arguments.command.name();
@@ -176,11 +297,11 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Trace => Some(Collector::start(trace::AUTHORIZATION).await.context("the collector")?),
         _ => None,
     };
-    let demo = matches!(arguments.command, Command::Demo { .. });
+    let demo = matches!(arguments.command, Command::Demo);
     let started = Instant::now();
     let options = ExerciseOptions {
         checkout,
-        instance: name.to_owned(),
+        instance: name.clone(),
         bin,
         seed: arguments.seed,
         copies: arguments.command.copies(),
@@ -190,7 +311,10 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         announce: announcer(demo),
     };
     let exercise = Box::pin(Exercise::start(options)).await?;
-    let result = Box::pin(perform(&exercise, &arguments, collector.as_ref())).await;
+    let mut result = Box::pin(perform(&exercise, &arguments, collector.as_ref())).await;
+    if let Ok((outcome, _)) = &mut result {
+        complete(&exercise, outcome, &arguments.command).await;
+    }
     exercise.stack.shutdown().await;
     let (mut outcome, table) = result?;
     outcome.note("seed", arguments.seed);
@@ -201,7 +325,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         if !table.is_empty() {
             say(&table);
         }
-        say(&outcome.line(name));
+        say(&outcome.line(&name));
     }
     Ok(if outcome.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -215,6 +339,7 @@ async fn perform(
     let load = LoadOptions {
         seed: arguments.seed,
         workers: 2,
+        orders_min: arguments.orders.unwrap_or(ORDERS_MIN),
         orders_max: None,
         pause_max_ms: 100,
         shares_max: 20,
@@ -222,15 +347,36 @@ async fn perform(
         answer_limit: Duration::from_secs(180),
     };
     let outcome = match &arguments.command {
-        Command::Demo { orders } => {
-            let load = LoadOptions { orders_max: Some(*orders), ..load };
+        Command::Demo => {
+            let load = LoadOptions { orders_max: Some(arguments.orders.unwrap_or(ORDERS_MIN)), ..load };
             return Ok(demo::run(exercise, load, settle).await?);
         }
+        Command::Run { .. } | Command::List | Command::All { .. } => anyhow::bail!("no drill of its own"),
+        Command::Broker { name } => {
+            let scenario = Scenario::named(name).context("there is no such broker")?;
+            scenario::run(exercise, scenario, load, settle).await?
+        }
+        Command::Chaos { seconds } => {
+            let servers = [ProcessName::Postgres, ProcessName::Redis, ProcessName::BrokerSim];
+            let options = KillOptions {
+                processes: ProcessName::ENGINE.into_iter().chain(ProcessName::ENGINE).chain(servers).collect(),
+                times: 1,
+                lasting: Duration::from_secs(*seconds),
+                redis: false,
+                seed: arguments.seed,
+                load,
+                settle_limit: settle,
+            };
+            kill::run(exercise, &options).await?
+        }
+        Command::Freeze => outage::freeze(exercise, arguments.seed, load, settle).await?,
+        Command::ReadOnly => outage::read_only(exercise, load, settle).await?,
         Command::Kill { process, times, redis } => {
             let processes = if process == "all" { ProcessName::ENGINE.to_vec() } else { vec![process.parse()?] };
             let options = KillOptions {
                 processes,
                 times: *times,
+                lasting: Duration::ZERO,
                 redis: *redis,
                 seed: arguments.seed,
                 load,
@@ -256,6 +402,85 @@ async fn perform(
         }
     };
     Ok((outcome, String::new()))
+}
+
+/// Adds what every drill tells: which faults hit, how long customers waited, and the story of each violation.
+async fn complete(exercise: &Exercise, outcome: &mut Outcome, command: &Command) {
+    let sim = &exercise.stack.addresses().sim;
+    let hits: BTreeMap<String, u64> = match faults(exercise.stack.http(), sim).await {
+        Ok(kinds) => kinds.into_iter().map(|(kind, tally)| (kind, tally.hits)).filter(|(_, hits)| *hits > 0).collect(),
+        Err(error) => {
+            outcome.require(false, &format!("the faults could not be counted: {error}"));
+            BTreeMap::new()
+        }
+    };
+    outcome.strike(hits.values().sum::<u64>() + exercise.stack.interventions());
+    outcome.note("broker_faults", json!(hits));
+    outcome.note("interventions", exercise.stack.interventions());
+    let gap = exercise.availability.longest_gap();
+    outcome.note("unavailable_ms", u64::try_from(gap.as_millis()).unwrap_or(u64::MAX));
+    outcome.require(outcome.faults() > 0 || matches!(command, Command::Trace | Command::Demo), "no fault ever hit");
+    let orders: BTreeSet<_> = outcome.violations().iter().filter_map(|found| found.order).take(STORIES_MAX).collect();
+    if orders.is_empty() {
+        return;
+    }
+    let mut stories = Vec::new();
+    for order in orders {
+        stories.push(exercise.story(order).await);
+    }
+    let found: Vec<String> = outcome.violations().iter().map(ToString::to_string).collect();
+    let file = exercise.stack.layout().run().join("violations.json");
+    let text = format!("{:#}\n", json!({"violations": found, "stories": stories}));
+    match std::fs::write(&file, text) {
+        Ok(()) => exercise.say(&format!("the whole story of each order with a violation: {}", file.display())),
+        Err(error) => exercise.say(&format!("{}: {error}", file.display())),
+    }
+}
+
+fn list() {
+    for scenario in SCENARIOS {
+        say(&format!("{:<22} {}", scenario.name, scenario.what));
+    }
+    for (name, what) in DRILLS {
+        say(&format!("{name:<22} {what}"));
+    }
+}
+
+/// Each drill with each seed is a process of its own; a table is the end, and `.run/drills.md` and `.json`.
+async fn run_all(arguments: &Arguments, names: &[String], seeds: u64) -> anyhow::Result<ExitCode> {
+    let all: Vec<&str> =
+        SCENARIOS.iter().map(|scenario| scenario.name).chain(DRILLS.iter().map(|(name, _)| *name)).collect();
+    let wanted: Vec<&str> = if names.is_empty() { all } else { names.iter().map(String::as_str).collect() };
+    if let Some(unknown) = wanted.iter().find(|name| Command::named(name).is_none()) {
+        anyhow::bail!("there is no drill {unknown:?}; see `drill list`");
+    }
+    let program = std::env::current_exe()?;
+    let mut runs = Vec::new();
+    for name in wanted {
+        for seed in arguments.seed..arguments.seed.saturating_add(seeds) {
+            let mut command = tokio::process::Command::new(&program);
+            command.arg("--checkout").arg(&arguments.checkout).args(["--seed", &seed.to_string()]);
+            command.args(["--settle-limit-s", &arguments.settle_limit_s.to_string(), "run", name]);
+            if let Some(orders) = arguments.orders {
+                command.args(["--orders", &orders.to_string()]);
+            }
+            command.stdin(Stdio::null()).stderr(Stdio::inherit()).kill_on_drop(true);
+            let output = command.stdout(Stdio::piped()).output().await?;
+            let said = String::from_utf8_lossy(&output.stdout);
+            let line = said.lines().last().unwrap_or_default();
+            say(line);
+            let (drill, passed) = (name.to_owned(), output.status.success());
+            runs.push(Run { drill, seed, passed, line: serde_json::from_str(line).unwrap_or_default() });
+        }
+    }
+    let rows = rows(&runs);
+    let table = markdown(&rows);
+    say(&format!("\n{table}"));
+    let folder = arguments.checkout.join(".run");
+    std::fs::create_dir_all(&folder)?;
+    std::fs::write(folder.join("drills.md"), &table)?;
+    std::fs::write(folder.join("drills.json"), serde_json::to_string_pretty(&rows)?)?;
+    Ok(if runs.iter().all(|run| run.passed) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn finish_demo(outcome: &Outcome, table: &str) {
@@ -286,4 +511,18 @@ fn announcer(demo: bool) -> Announcer {
 
 fn say(text: &str) {
     let _gone = writeln!(std::io::stdout(), "{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_drill_of_the_list_is_one_and_goes_by_its_name() {
+        let scenarios = SCENARIOS.iter().map(|scenario| scenario.name);
+        for name in scenarios.chain(DRILLS.iter().map(|(name, _)| *name)) {
+            assert_eq!(Command::named(name).unwrap().name(), name);
+        }
+        assert!(Command::named("kill-nobody").is_none());
+    }
 }

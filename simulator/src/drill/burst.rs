@@ -125,6 +125,7 @@ pub async fn duplicate(exercise: &Exercise, settle_limit: Duration) -> Result<Ou
     let (placed, _) = trader.post_until_known(&order, ANSWER_LIMIT).await;
     let posted: Posted = vec![(trader.index, order, placed)];
     let mut outcome = Outcome::settled(exercise.settle(&posted, settle_limit).await);
+    outcome.strike(POSTS as u64 - 1);
     outcome.note("posts", POSTS);
     outcome.note("answers_with_the_order", POSTS - other.len());
     outcome.require(ids.len() == 1, &format!("{} different orders were answered", ids.len()));
@@ -162,6 +163,7 @@ pub async fn hang_up(exercise: &Exercise, settle_limit: Duration) -> Result<Outc
         }
     }
     let mut outcome = Outcome::settled(exercise.settle(&posted, settle_limit).await);
+    outcome.strike(HANG_UPS as u64);
     outcome.note("hang_ups", HANG_UPS);
     outcome.note("complete_requests", whole);
     outcome.note("slowest_order_after_ms", u64::try_from(slowest.as_millis()).unwrap_or(u64::MAX));

@@ -60,7 +60,7 @@ pub async fn run(
     for failure in Failure::ALL {
         phases.push(phase(exercise, failure, each, &load).await?);
     }
-    load.stop();
+    load.stop().await;
     let posted = load.finish().await;
     let mut outcome = Outcome::settled(exercise.settle(&posted, settle_limit).await);
     outcome.require(outcome.tally().filled > 0, "no order was filled");

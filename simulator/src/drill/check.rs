@@ -40,9 +40,36 @@ pub enum Kind {
     Unsettled,
 }
 
+/// The promises of the whole system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+pub enum Invariant {
+    /// Every order answered with success exists, with the answer's terms.
+    I1,
+    /// One of our orders makes at most one broker order.
+    I2,
+    /// Every fill of the broker is in the ledger once, and reaches the account once.
+    I3,
+    /// The journal balances, balances are its sums, and nothing available is negative.
+    I4,
+    /// Holds are what open orders need; an order at its end holds nothing.
+    I5,
+    /// No order is called rejected, canceled or expired while the broker has it live or filled.
+    I6,
+    /// A definite state never comes from silence.
+    I7,
+    /// Events are applied in sequence, once, with no gap.
+    I8,
+    /// None of these: what a drill wants beside them.
+    Drill,
+}
+
 /// One difference.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
+    /// Which promise it breaks.
+    pub invariant: Invariant,
+    /// Of which of our orders.
+    pub order: Option<Uuid>,
     /// What kind of promise it breaks.
     pub kind: Kind,
     /// What differs, for people.
@@ -51,7 +78,7 @@ pub struct Violation {
 
 impl fmt::Display for Violation {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{:?}: {}", self.kind, self.text)
+        write!(formatter, "{:?} {:?}: {}", self.invariant, self.kind, self.text)
     }
 }
 
@@ -62,8 +89,12 @@ pub struct Tally {
     pub orders: usize,
     /// Filled whole.
     pub filled: usize,
-    /// Canceled or expired, in part or whole.
+    /// Canceled, in part or whole.
     pub canceled: usize,
+    /// Expired at the broker, in part or whole.
+    pub expired: usize,
+    /// Canceled or expired before anything reached the broker.
+    pub unsent: usize,
     /// Refused at once, or rejected by the broker.
     pub rejected: usize,
     /// Missing orders and fills.
@@ -89,13 +120,15 @@ impl Verdict {
     }
 
     /// Adds a difference.
-    pub fn report(&mut self, kind: Kind, text: String) {
+    pub fn breach(&mut self, invariant: Invariant, kind: Kind, order: Option<Uuid>, text: String) {
+        // One order that is lost to several comparisons is one lost order.
+        let counted = order.is_some() && self.violations.iter().any(|found| (found.kind, found.order) == (kind, order));
         match kind {
-            Kind::Lost => self.tally.lost += 1,
-            Kind::Duplicated => self.tally.duplicated += 1,
-            Kind::Wrong | Kind::Unsettled => {}
+            Kind::Lost if !counted => self.tally.lost += 1,
+            Kind::Duplicated if !counted => self.tally.duplicated += 1,
+            _ => {}
         }
-        self.violations.push(Violation { kind, text });
+        self.violations.push(Violation { invariant, kind, order, text });
     }
 }
 
@@ -115,7 +148,12 @@ pub fn compare(accounts: &[AccountView], broker: &[BrokerOrder]) -> Verdict {
     }
     for (id, order) in &ours {
         if !known.contains(id) {
-            verdict.report(Kind::Lost, format!("the broker's order {} is of order {id}, which nobody has", order.id));
+            verdict.breach(
+                Invariant::I1,
+                Kind::Lost,
+                Some(*id),
+                format!("the broker's order {} is of order {id}, which nobody has", order.id),
+            );
         }
     }
     verdict
@@ -125,15 +163,30 @@ fn broker_by_our_id<'a>(broker: &'a [BrokerOrder], verdict: &mut Verdict) -> BTr
     let mut ours = BTreeMap::new();
     for order in broker.iter().filter(|order| !order.foreign) {
         let Some(id) = order.our_id() else {
-            verdict.report(Kind::Wrong, format!("the broker has an order with the key {:?}", order.client_order_id));
+            verdict.breach(
+                Invariant::I2,
+                Kind::Wrong,
+                None,
+                format!("the broker has an order with the key {:?}", order.client_order_id),
+            );
             continue;
         };
         if let Some(first) = ours.insert(id, order) {
-            verdict.report(Kind::Duplicated, format!("order {id} is at the broker as {} and {}", first.id, order.id));
+            verdict.breach(
+                Invariant::I2,
+                Kind::Duplicated,
+                Some(id),
+                format!("order {id} is at the broker as {} and {}", first.id, order.id),
+            );
         }
         let unique: BTreeSet<Uuid> = order.executions.iter().map(|execution| execution.execution_id).collect();
         if unique.len() != order.executions.len() {
-            verdict.report(Kind::Wrong, format!("the oracle lists an execution of {id} twice"));
+            verdict.breach(
+                Invariant::I3,
+                Kind::Wrong,
+                Some(id),
+                format!("the oracle lists an execution of {id} twice"),
+            );
         }
     }
     ours
@@ -146,7 +199,7 @@ fn compare_posted(index: usize, view: &AccountView, verdict: &mut Verdict) {
     for order in &view.orders {
         if let Some(first) = listed.insert(&order.client_order_id, order) {
             let text = format!("account {index}: {} is orders {} and {}", order.client_order_id, first.id, order.id);
-            verdict.report(Kind::Duplicated, text);
+            verdict.breach(Invariant::I1, Kind::Duplicated, Some(order.id), text);
         }
     }
     let mut posted = BTreeSet::new();
@@ -156,24 +209,46 @@ fn compare_posted(index: usize, view: &AccountView, verdict: &mut Verdict) {
         let name = format!("account {index}: {}", order.client_order_id);
         match (placed, listed.get(order.client_order_id.as_str())) {
             (Placed::Accepted(id), None) => {
-                verdict.report(Kind::Lost, format!("{name} was accepted as {id} and is gone"))
+                verdict.breach(Invariant::I1, Kind::Lost, Some(*id), format!("{name} was accepted as {id} and is gone"))
             }
             (Placed::Accepted(id), Some(found)) if found.id != *id => {
-                verdict.report(Kind::Duplicated, format!("{name} was accepted as {id} and is listed as {}", found.id));
+                verdict.breach(
+                    Invariant::I1,
+                    Kind::Duplicated,
+                    Some(*id),
+                    format!("{name} was accepted as {id} and is listed as {}", found.id),
+                );
             }
             (Placed::Accepted(_), Some(found)) if !same_terms(order, found) => {
-                verdict.report(Kind::Wrong, format!("{name} was accepted with other terms than {}", found.id));
+                verdict.breach(
+                    Invariant::I1,
+                    Kind::Wrong,
+                    Some(found.id),
+                    format!("{name} was accepted with other terms than {}", found.id),
+                );
             }
             (Placed::Refused { status, .. }, Some(found)) => {
-                verdict.report(Kind::Wrong, format!("{name} was refused with {status} and exists as {}", found.id));
+                verdict.breach(
+                    Invariant::I1,
+                    Kind::Wrong,
+                    Some(found.id),
+                    format!("{name} was refused with {status} and exists as {}", found.id),
+                );
             }
-            (Placed::Unknown(why), _) => verdict.report(Kind::Unsettled, format!("{name} was never answered: {why}")),
+            (Placed::Unknown(why), _) => {
+                verdict.breach(Invariant::I1, Kind::Unsettled, None, format!("{name} was never answered: {why}"))
+            }
             (Placed::Refused { .. }, None) => verdict.tally.rejected += 1,
             (Placed::Accepted(_), Some(_)) => {}
         }
     }
     for order in view.orders.iter().filter(|order| !posted.contains(order.client_order_id.as_str())) {
-        verdict.report(Kind::Wrong, format!("account {index}: nobody posted {}", order.client_order_id));
+        verdict.breach(
+            Invariant::I1,
+            Kind::Wrong,
+            Some(order.id),
+            format!("account {index}: nobody posted {}", order.client_order_id),
+        );
     }
 }
 
@@ -191,26 +266,46 @@ fn compare_order(index: usize, order: &OrderEntity, broker: Option<&BrokerOrder>
     let name = format!("account {index}: order {} ({})", order.id, order.status.as_str());
     let filled = broker.map_or(Decimal::ZERO, executed);
     if order.filled_qty < filled {
-        verdict.report(Kind::Lost, format!("{name}: filled {} of the broker's {filled}", order.filled_qty));
+        verdict.breach(
+            Invariant::I3,
+            Kind::Lost,
+            Some(order.id),
+            format!("{name}: filled {} of the broker's {filled}", order.filled_qty),
+        );
     } else if order.filled_qty > filled {
-        verdict.report(Kind::Duplicated, format!("{name}: filled {}, the broker has {filled}", order.filled_qty));
+        verdict.breach(
+            Invariant::I3,
+            Kind::Duplicated,
+            Some(order.id),
+            format!("{name}: filled {}, the broker has {filled}", order.filled_qty),
+        );
     }
     let status = broker.map(|order| order.status.as_str());
     match (&order.status, status) {
         (OrderStatus::Filled, Some("filled")) => verdict.tally.filled += 1,
-        (OrderStatus::Canceled, None | Some("canceled")) => verdict.tally.canceled += 1,
-        // Nothing at the broker: its time was over before a living gateway could send it.
-        (OrderStatus::Expired, None | Some("expired")) => verdict.tally.canceled += 1,
+        (OrderStatus::Canceled, Some("canceled")) => verdict.tally.canceled += 1,
+        (OrderStatus::Expired, Some("expired")) => verdict.tally.expired += 1,
+        // Nothing at the broker: whether the gateway knows that, and from whom, its records are asked.
+        (OrderStatus::Canceled | OrderStatus::Expired, None) => verdict.tally.unsent += 1,
         (OrderStatus::Rejected, None | Some("rejected")) => verdict.tally.rejected += 1,
         (ours, None) if ours.is_terminal() => {
-            verdict.report(Kind::Wrong, format!("{name}: the broker never had it"));
+            verdict.breach(Invariant::I6, Kind::Wrong, Some(order.id), format!("{name}: the broker never had it"));
         }
         (ours, Some(theirs)) if ours.is_terminal() => {
-            verdict.report(Kind::Wrong, format!("{name}: the broker has it as {theirs}"));
+            verdict.breach(
+                Invariant::I6,
+                Kind::Wrong,
+                Some(order.id),
+                format!("{name}: the broker has it as {theirs}"),
+            );
         }
         (_, theirs) => {
-            verdict
-                .report(Kind::Unsettled, format!("{name}: open; the broker has it as {}", theirs.unwrap_or("nothing")));
+            verdict.breach(
+                Invariant::I7,
+                Kind::Unsettled,
+                Some(order.id),
+                format!("{name}: open; the broker has it as {}", theirs.unwrap_or("nothing")),
+            );
         }
     }
     if let Some(broker) = broker {
@@ -219,7 +314,7 @@ fn compare_order(index: usize, order: &OrderEntity, broker: Option<&BrokerOrder>
             && broker.side == order.side.as_str()
             && broker.limit_price == order.limit_price;
         if !same {
-            verdict.report(Kind::Wrong, format!("{name}: the broker has other terms"));
+            verdict.breach(Invariant::I2, Kind::Wrong, Some(order.id), format!("{name}: the broker has other terms"));
         }
     }
 }
@@ -241,30 +336,36 @@ fn compare_books(index: usize, view: &AccountView, ours: &BTreeMap<Uuid, &Broker
     }
     if view.account.cash != cash {
         let text = format!("account {index}: cash {}, by the broker's executions {cash}", view.account.cash);
-        verdict.report(Kind::Wrong, text);
+        verdict.breach(Invariant::I3, Kind::Wrong, None, text);
     }
     let open = view.orders.iter().any(|order| !order.status.is_terminal());
-    if !open && view.account.buying_power != cash {
+    // Owed money is no buying power.
+    if !open && view.account.buying_power != cash.max(Decimal::ZERO) {
         let text = format!(
             "account {index}: buying power {} beside cash {cash}, with no open order",
             view.account.buying_power
         );
-        verdict.report(Kind::Wrong, text);
+        verdict.breach(Invariant::I5, Kind::Wrong, None, text);
     }
     shares.retain(|_, qty| !qty.is_zero());
     let mut held: BTreeMap<&str, Decimal> = BTreeMap::new();
     for position in &view.positions {
         if held.insert(&position.symbol, position.qty).is_some() {
-            verdict.report(Kind::Wrong, format!("account {index}: two positions in {}", position.symbol));
+            verdict.breach(
+                Invariant::I3,
+                Kind::Wrong,
+                None,
+                format!("account {index}: two positions in {}", position.symbol),
+            );
         }
         if !open && position.qty_available.is_some_and(|available| available != position.qty) {
             let text = format!("account {index}: shares of {} are held with no open order", position.symbol);
-            verdict.report(Kind::Wrong, text);
+            verdict.breach(Invariant::I5, Kind::Wrong, None, text);
         }
     }
     if held != shares {
         let text = format!("account {index}: positions {held:?}, by the broker's executions {shares:?}");
-        verdict.report(Kind::Wrong, text);
+        verdict.breach(Invariant::I3, Kind::Wrong, None, text);
     }
 }
 

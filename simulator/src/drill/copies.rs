@@ -47,7 +47,7 @@ pub async fn run(
         let accepted = load.progress().accepted();
         exercise.say(&format!("round {round} of {times}: one of each process was killed; {accepted} orders accepted"));
     }
-    load.stop();
+    load.stop().await;
     let progress = load.progress().clone();
     let posted = load.finish().await;
     let mut outcome = Outcome::settled(exercise.settle(&posted, settle_limit).await);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use contracts::alpaca::OrderStatus;
@@ -9,10 +10,14 @@ use reqwest::Method;
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
+use uuid::Uuid;
 
-use super::check::{AccountView, Kind, Verdict, compare};
+use super::availability::Availability;
+use super::books::{self, Figures};
+use super::check::{AccountView, Invariant, Kind, Verdict, compare};
 use super::load::Posted;
 use super::oracle::broker_orders;
+use super::records;
 use super::trader::Trader;
 use crate::stack::{
     Announcer, GivenServers, Layout, MarketHours, ProcessName, Stack, StackError, StackOptions, describe_error,
@@ -57,6 +62,8 @@ pub struct ExerciseOptions {
 pub struct Settled {
     /// The last comparison.
     pub verdict: Verdict,
+    /// What the databases show beside it.
+    pub figures: Figures,
     /// When it was clean for good; none at the limit.
     pub after: Option<Duration>,
     /// How many orders were not finished, whenever that changed, with the time.
@@ -78,6 +85,8 @@ pub struct Exercise {
     pub stack: Stack,
     /// The customers.
     pub traders: Vec<Trader>,
+    /// How long they waited.
+    pub availability: Arc<Availability>,
     announce: Announcer,
 }
 
@@ -100,15 +109,16 @@ impl Exercise {
             announce: options.announce.clone(),
         })
         .await?;
+        let availability: Arc<Availability> = Arc::default();
         let mut traders = Vec::with_capacity(options.deposits.len());
         for (index, deposit) in options.deposits.into_iter().enumerate() {
             let opened = stack.operator().open_account(&deposit.to_string(), &format!("drill-{index}")).await?;
             let base_urls = stack.copies().iter().map(|copy| copy.order_api.clone()).collect();
             let base_url = stack.addresses().order_api.clone();
             let trader = Trader::new(index, deposit, opened.1, base_url, stack.http().clone());
-            traders.push(trader.at(base_urls));
+            traders.push(trader.at(base_urls).counted_by(availability.clone()));
         }
-        let exercise = Self { stack, traders, announce: options.announce };
+        let exercise = Self { stack, traders, availability, announce: options.announce };
         if options.faults {
             exercise.configure_broker(&broker_faults()).await?;
         }
@@ -133,7 +143,13 @@ impl Exercise {
     /// # Errors
     /// When the broker refuses or cannot be reached.
     pub async fn add_fault(&self, fault: &Value) -> Result<(), StackError> {
-        tell_broker(&self.stack, Method::POST, "/sim/v1/faults", fault).await
+        tell_broker(&self.stack, Method::POST, "/sim/v1/faults", fault).await.map(drop)
+    }
+
+    /// What became of one of our orders, as the processes tell it together; the error where they do not.
+    pub async fn story(&self, order: Uuid) -> Value {
+        let told = self.stack.operator().explain(&order.to_string()).await;
+        told.unwrap_or_else(|error| json!({"order": order, "error": describe_error(&error)}))
     }
 
     /// Kills a process and starts it again after a while, without waiting for it.
@@ -165,6 +181,10 @@ impl Exercise {
             let looked = Instant::now();
             let verdict = self.compare_now(posted).await;
             let late = began.elapsed() > limit;
+            let verdict = verdict.map(|(verdict, figures)| {
+                settled.figures = figures;
+                verdict
+            });
             match verdict {
                 Ok(verdict) if verdict.is_clean() => {
                     settled.note(looked - began, &verdict);
@@ -190,19 +210,21 @@ impl Exercise {
         }
     }
 
-    /// Collects what everybody sees, once, and compares it.
+    /// Collects what everybody sees and what the databases say, once, and compares it.
     ///
     /// # Errors
-    /// When the order API or the oracle cannot be read.
-    pub async fn compare_now(&self, posted: &Posted) -> Result<Verdict, String> {
+    /// When the order API, the oracle or a database cannot be read.
+    pub async fn compare_now(&self, posted: &Posted) -> Result<(Verdict, Figures), String> {
         let broker = broker_orders(self.stack.http(), &self.stack.addresses().sim).await?;
         let mut verdict = compare(&self.views(posted).await?, &broker);
         // The order server's own check sees the journal and the holds, which customers do not.
         let audit = self.stack.operator().audit().await.map_err(|error| describe_error(&error))?;
         for violation in audit {
-            verdict.report(Kind::Wrong, format!("the order server's audit: {violation}"));
+            verdict.breach(Invariant::I4, Kind::Wrong, None, format!("the order server's audit: {violation}"));
         }
-        Ok(verdict)
+        let records = records::read(self.stack.databases()).await?;
+        let figures = books::compare(&records, &broker, &mut verdict);
+        Ok((verdict, figures))
     }
 
     /// What each customer sees now.
@@ -239,18 +261,16 @@ impl Exercise {
 /// # Errors
 /// When the broker refuses or cannot be reached.
 pub(crate) async fn configure_broker(stack: &Stack, change: &Value) -> Result<(), StackError> {
-    tell_broker(stack, Method::PUT, "/sim/v1/config", change).await
+    tell_broker(stack, Method::PUT, "/sim/v1/config", change).await.map(drop)
 }
 
-async fn tell_broker(stack: &Stack, method: Method, path: &str, body: &Value) -> Result<(), StackError> {
+pub(super) async fn tell_broker(stack: &Stack, method: Method, path: &str, body: &Value) -> Result<String, StackError> {
     let failed = |why: String| StackError::Operator { call: format!("{method} {path}"), why };
     let url = format!("{}{path}", stack.addresses().sim);
     let answer = stack.http().request(method.clone(), url).json(body).send().await;
     let answer = answer.map_err(|error| failed(describe_error(&error)))?;
-    if answer.status().is_success() {
-        return Ok(());
-    }
-    Err(failed(format!("{}: {}", answer.status(), answer.text().await.unwrap_or_default())))
+    let (status, text) = (answer.status(), answer.text().await.unwrap_or_default());
+    if status.is_success() { Ok(text) } else { Err(failed(format!("{status}: {text}"))) }
 }
 
 /// Mistakes of a real broker: lost requests and replies, orders that are recorded or arrive late, errors before and

@@ -30,8 +30,10 @@ const LOOK_PAUSE: Duration = Duration::from_millis(10);
 pub struct KillOptions {
     /// Which processes are killed, one of them each time.
     pub processes: Vec<ProcessName>,
-    /// How often.
+    /// How often at least.
     pub times: u32,
+    /// How long at least.
+    pub lasting: Duration,
     /// Whether Redis is stopped for a while as well.
     pub redis: bool,
     /// The seed of the moments.
@@ -51,20 +53,20 @@ pub async fn run(exercise: &Exercise, options: &KillOptions) -> Result<Outcome, 
     let kills = kill_all(exercise, options, &load);
     let redis = async { if options.redis { redis_away(exercise, &load).await.map(Some) } else { Ok(None) } };
     let (kills, redis) = tokio::join!(kills, redis);
-    kills?;
+    let kills = kills?;
     let accepted_without_redis = redis?;
-    load.stop();
+    load.stop().await;
     let progress = load.progress().clone();
     let posted = load.finish().await;
     let settled = exercise.settle(&posted, options.settle_limit).await;
     let mut outcome = Outcome::settled(settled);
     // A drill in which nothing was done between the kills has shown nothing.
-    let wanted = usize::try_from(options.times).unwrap_or(usize::MAX) * WORK_ORDERS / 2;
+    let wanted = usize::try_from(kills).unwrap_or(usize::MAX) * WORK_ORDERS / 2;
     let (accepted, filled) = (progress.accepted(), outcome.tally().filled);
     outcome.require(accepted >= wanted, &format!("only {accepted} orders were accepted, fewer than {wanted}"));
     outcome.require(filled > 0, "no order was filled");
     outcome.note("retried", progress.retried());
-    outcome.note("times", options.times);
+    outcome.note("times", kills);
     if let Some(accepted) = accepted_without_redis {
         outcome.note("accepted_without_redis", accepted);
         outcome.require(accepted > 0, "no order was accepted while Redis was away");
@@ -72,26 +74,26 @@ pub async fn run(exercise: &Exercise, options: &KillOptions) -> Result<Outcome, 
     Ok(outcome)
 }
 
-async fn kill_all(exercise: &Exercise, options: &KillOptions, load: &Load) -> Result<(), StackError> {
+async fn kill_all(exercise: &Exercise, options: &KillOptions, load: &Load) -> Result<u32, StackError> {
     let mut rng = ChaCha8Rng::seed_from_u64(options.seed);
-    for round in 1..=options.times {
+    let until = Instant::now() + options.lasting;
+    let mut round = 0;
+    while round < options.times || Instant::now() < until {
+        round += 1;
         sleep(Duration::from_millis(rng.random_range(0..=BETWEEN_MAX_MS))).await;
-        let Some(name) = options.processes.choose(&mut rng).copied() else { return Ok(()) };
+        let Some(name) = options.processes.choose(&mut rng).copied() else { return Ok(round) };
         exercise.kill_and_restart(name, Duration::from_millis(rng.random_range(0..=DEAD_MAX_MS))).await?;
         if !round.is_multiple_of(HASTY_EVERY) {
             exercise.stack.wait_ready(name).await?;
             work(load).await;
         }
         let (answered, accepted) = (load.progress().answered(), load.progress().accepted());
-        exercise.say(&format!(
-            "kill {round} of {}: {name}; {answered} orders answered, {accepted} accepted",
-            options.times
-        ));
+        exercise.say(&format!("kill {round}: {name}; {answered} orders answered, {accepted} accepted"));
     }
     for name in &options.processes {
         exercise.stack.wait_ready(*name).await?;
     }
-    Ok(())
+    Ok(round)
 }
 
 async fn work(load: &Load) {
@@ -126,7 +128,7 @@ pub async fn run_redis(exercise: &Exercise, load: LoadOptions, settle_limit: Dur
     let load = Load::start(&exercise.traders, load);
     let accepted = redis_away(exercise, &load).await?;
     sleep(Duration::from_secs(2)).await;
-    load.stop();
+    load.stop().await;
     let posted = load.finish().await;
     let mut outcome = Outcome::settled(exercise.settle(&posted, settle_limit).await);
     outcome.note("accepted_without_redis", accepted);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rust_decimal::Decimal;
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use super::market::Ideas;
@@ -17,6 +17,10 @@ const LOOK_EVERY: usize = 5;
 /// Accepted orders that may wait for their cancel.
 const CANCELS_WAITING_MAX: usize = 3;
 
+/// Longest wait for the orders that a drill is to have at least.
+const ENOUGH_LIMIT: Duration = Duration::from_secs(600);
+const LOOK_PAUSE: Duration = Duration::from_millis(20);
+
 /// How much is posted.
 #[derive(Clone, Copy, Debug)]
 pub struct LoadOptions {
@@ -24,6 +28,8 @@ pub struct LoadOptions {
     pub seed: u64,
     /// Concurrent posters of one account.
     pub workers: usize,
+    /// Orders of all together before they may be told to stop.
+    pub orders_min: usize,
     /// Orders of all together; without it they go on until they are told to stop.
     pub orders_max: Option<usize>,
     /// The longest pause between two orders of one worker.
@@ -78,6 +84,7 @@ pub type Posted = Vec<(usize, Order, Placed)>;
 pub struct Load {
     progress: Arc<Progress>,
     workers: JoinSet<Posted>,
+    orders_min: usize,
 }
 
 impl Load {
@@ -91,7 +98,7 @@ impl Load {
                 workers.spawn(work(trader.worker(worker), worker, options, progress.clone()));
             }
         }
-        Self { progress, workers }
+        Self { progress, workers, orders_min: options.orders_min }
     }
 
     /// How far it is.
@@ -100,8 +107,13 @@ impl Load {
         &self.progress
     }
 
-    /// Tells the customers to stop after their present order.
-    pub fn stop(&self) {
+    /// Tells the customers to stop after their present order, once they have posted enough.
+    pub async fn stop(&self) {
+        let until = Instant::now() + ENOUGH_LIMIT;
+        while self.progress.answered() < self.orders_min && Instant::now() < until {
+            sleep(LOOK_PAUSE).await;
+        }
+
         self.progress.stop.store(true, Ordering::Relaxed);
     }
 

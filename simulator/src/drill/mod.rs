@@ -3,6 +3,8 @@
 //! A drill starts a private stack, lets customers trade over the real order API, breaks something, waits until all is
 //! quiet, and compares what the customers were told with what the simulated broker really did.
 
+pub mod availability;
+pub mod books;
 pub mod burst;
 pub mod bus;
 pub mod check;
@@ -14,7 +16,11 @@ pub mod kill;
 pub mod load;
 pub mod market;
 pub mod oracle;
+pub mod outage;
 pub mod outcome;
 pub mod push;
+pub mod records;
+pub mod report;
+pub mod scenario;
 pub mod trace;
 pub mod trader;

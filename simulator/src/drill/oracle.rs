@@ -1,11 +1,11 @@
 //! What really happened at the simulated broker.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use contracts::broker_key::BrokerKey;
 use rust_decimal::Decimal;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use uuid::Uuid;
 
 use crate::stack::describe_error;
@@ -16,6 +16,7 @@ const PAGES_MAX: usize = 10_000;
 
 /// One order as the broker has it.
 #[derive(Clone, Debug, Deserialize)]
+#[serde(from = "Listed")]
 pub struct BrokerOrder {
     /// The broker's id.
     pub id: Uuid,
@@ -36,8 +37,42 @@ pub struct BrokerOrder {
     /// Placed by somebody else than us.
     pub foreign: bool,
     /// Its executions that stand: what a bust or a correction took back is gone.
-    #[serde(deserialize_with = "standing")]
     pub executions: Vec<BrokerExecution>,
+    /// Everything that it told of executions.
+    pub reports: Vec<Report>,
+}
+
+/// An order as the oracle lists it.
+#[derive(Deserialize)]
+struct Listed {
+    id: Uuid,
+    client_order_id: String,
+    symbol: String,
+    side: String,
+    qty: Decimal,
+    limit_price: Option<Decimal>,
+    status: String,
+    filled_qty: Decimal,
+    foreign: bool,
+    executions: Vec<Report>,
+}
+
+impl From<Listed> for BrokerOrder {
+    fn from(listed: Listed) -> Self {
+        Self {
+            id: listed.id,
+            client_order_id: listed.client_order_id,
+            symbol: listed.symbol,
+            side: listed.side,
+            qty: listed.qty,
+            limit_price: listed.limit_price,
+            status: listed.status,
+            filled_qty: listed.filled_qty,
+            foreign: listed.foreign,
+            executions: standing(&listed.executions),
+            reports: listed.executions,
+        }
+    }
 }
 
 /// One execution as the broker has it.
@@ -54,28 +89,33 @@ pub struct BrokerExecution {
 /// What an execution report of the broker is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum ReportKind {
+pub enum ReportKind {
+    /// Shares were traded.
     Trade,
+    /// Another execution is void.
     Bust,
+    /// Another execution is replaced.
     Correct,
 }
 
 /// An execution report, with what it takes back.
-#[derive(Deserialize)]
-struct Report {
-    kind: ReportKind,
-    previous: Option<Uuid>,
+#[derive(Clone, Debug, Deserialize)]
+pub struct Report {
+    /// What it is about.
+    pub kind: ReportKind,
+    /// The execution that it takes back.
+    pub previous: Option<Uuid>,
+    /// The figures; the quantity of a bust is negative.
     #[serde(flatten)]
-    execution: BrokerExecution,
+    pub execution: BrokerExecution,
 }
 
-/// Of all reports of an order, the executions that nothing took back.
-fn standing<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<BrokerExecution>, D::Error> {
-    let reports = Vec::<Report>::deserialize(input)?;
+/// Of all reports of an order, the executions that nothing took back. A bust of a corrected execution voids all of it.
+fn standing(reports: &[Report]) -> Vec<BrokerExecution> {
     let taken_back: BTreeSet<Uuid> = reports.iter().filter_map(|report| report.previous).collect();
     let stands =
-        |report: &Report| report.kind != ReportKind::Bust && !taken_back.contains(&report.execution.execution_id);
-    Ok(reports.into_iter().filter(stands).map(|report| report.execution).collect())
+        |report: &&Report| report.kind != ReportKind::Bust && !taken_back.contains(&report.execution.execution_id);
+    reports.iter().filter(stands).map(|report| report.execution.clone()).collect()
 }
 
 impl BrokerOrder {
@@ -84,6 +124,31 @@ impl BrokerOrder {
     pub fn our_id(&self) -> Option<Uuid> {
         BrokerKey::parse(&self.client_order_id).ok().map(|key| key.order_id().as_uuid())
     }
+}
+
+/// How often each kind of fault was to strike, and did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct FaultTally {
+    /// How often it was to strike.
+    pub armed: u64,
+    /// How often it did.
+    pub hits: u64,
+}
+
+/// Reads how often each kind of fault struck at the broker at `sim_url`.
+///
+/// # Errors
+/// The answer or the connection's error, for people.
+pub async fn faults(http: &reqwest::Client, sim_url: &str) -> Result<BTreeMap<String, FaultTally>, String> {
+    #[derive(Deserialize)]
+    struct Faults {
+        kinds: BTreeMap<String, FaultTally>,
+    }
+    let request = http.get(format!("{sim_url}/sim/v1/oracle/faults")).timeout(CALL_LIMIT);
+    let answer = request.send().await.map_err(|error| describe_error(&error))?;
+    let text = answer.text().await.map_err(|error| describe_error(&error))?;
+    let faults: Faults = serde_json::from_str(&text).map_err(|error| format!("the oracle: {error}: {text}"))?;
+    Ok(faults.kinds)
 }
 
 #[derive(Deserialize)]

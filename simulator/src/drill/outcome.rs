@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::check::{Kind, Tally, Verdict, Violation};
+use super::check::{Invariant, Kind, Tally, Verdict, Violation};
 use super::exercise::Settled;
 
 /// Violations that are told one by one; the rest is counted.
@@ -16,6 +16,7 @@ const TOLD_MAX: usize = 50;
 pub struct Outcome {
     tally: Tally,
     violations: Vec<Violation>,
+    faults: u64,
     notes: Map<String, Value>,
 }
 
@@ -24,7 +25,7 @@ impl Outcome {
     #[must_use]
     pub fn of(settled: Result<Verdict, String>) -> Self {
         match settled {
-            Ok(verdict) => Self { tally: verdict.tally, violations: verdict.violations, notes: Map::new() },
+            Ok(verdict) => Self { tally: verdict.tally, violations: verdict.violations, ..Self::default() },
             Err(error) => {
                 let mut outcome = Self::default();
                 outcome.require(false, &format!("nothing could be compared: {error}"));
@@ -36,11 +37,15 @@ impl Outcome {
     /// The same with the way to rest: when it was reached, and how many orders were open how long after the load.
     #[must_use]
     pub fn settled(settled: Result<Settled, String>) -> Self {
-        let way = settled.as_ref().ok().map(|settled| (settled.after, settled.unfinished.clone()));
+        let way = settled.as_ref().ok().map(|settled| (settled.after, settled.figures, settled.unfinished.clone()));
         let mut outcome = Self::of(settled.map(|settled| settled.verdict));
-        if let Some((after, unfinished)) = way {
+        if let Some((after, figures, unfinished)) = way {
             let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-            outcome.note("settled_after_ms", after.map(ms));
+            outcome.note("fills", figures.fills);
+            outcome.note("manual", figures.manual);
+            outcome.note("attempts_open", figures.attempts_open);
+            outcome.note("resent", figures.resent);
+            outcome.note("recovery_ms", after.map(ms));
             let steps: Vec<Value> = unfinished.into_iter().map(|(at, open)| json!([ms(at), open])).collect();
             outcome.note("unfinished_at_ms", steps);
         }
@@ -52,10 +57,22 @@ impl Outcome {
         self.notes.insert(name.to_owned(), value.into());
     }
 
+    /// Counts faults that really hit.
+    pub fn strike(&mut self, hits: u64) {
+        self.faults += hits;
+    }
+
+    /// How many faults really hit.
+    #[must_use]
+    pub fn faults(&self) -> u64 {
+        self.faults
+    }
+
     /// Adds a violation unless something holds.
     pub fn require(&mut self, holds: bool, otherwise: &str) {
         if !holds {
-            self.violations.push(Violation { kind: Kind::Wrong, text: otherwise.to_owned() });
+            let text = otherwise.to_owned();
+            self.violations.push(Violation { invariant: Invariant::Drill, order: None, kind: Kind::Wrong, text });
         }
     }
 
@@ -86,18 +103,20 @@ impl Outcome {
             ok: bool,
             #[serde(flatten)]
             tally: Tally,
+            faults: u64,
             #[serde(flatten)]
             notes: &'a Map<String, Value>,
-            violations_len: usize,
-            violations: Vec<String>,
+            violations: usize,
+            found: Vec<String>,
         }
         let line = Line {
             drill,
             ok: self.is_ok(),
             tally: self.tally,
+            faults: self.faults,
             notes: &self.notes,
-            violations_len: self.violations.len(),
-            violations: self.violations.iter().take(TOLD_MAX).map(ToString::to_string).collect(),
+            violations: self.violations.len(),
+            found: self.violations.iter().take(TOLD_MAX).map(ToString::to_string).collect(),
         };
         serde_json::to_string(&line)
             .unwrap_or_else(|error| format!("{{\"drill\":\"{drill}\",\"ok\":false,\"error\":\"{error}\"}}"))
@@ -113,9 +132,9 @@ mod tests {
         let unfinished = vec![(Duration::from_millis(3), 14), (Duration::from_secs(4), 0)];
         let settled = Settled { after: Some(Duration::from_secs(4)), unfinished, ..Settled::default() };
         let line = Outcome::settled(Ok(settled.clone())).line("kill");
-        assert!(line.contains(r#""settled_after_ms":4000"#), "{line}");
+        assert!(line.contains(r#""recovery_ms":4000"#), "{line}");
         assert!(line.contains(r#""unfinished_at_ms":[[3,14],[4000,0]]"#), "{line}");
         let never = Outcome::settled(Ok(Settled { after: None, ..settled })).line("kill");
-        assert!(never.contains(r#""settled_after_ms":null"#), "{never}");
+        assert!(never.contains(r#""recovery_ms":null"#), "{never}");
     }
 }

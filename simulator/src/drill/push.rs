@@ -71,7 +71,7 @@ pub async fn run(exercise: &Exercise, options: &PushOptions) -> Result<Outcome, 
     exercise
         .configure_broker(&json!({"stream_stalled": false, "push": {"push_lost_ack": "0", "push_forged": "0"}}))
         .await?;
-    load.stop();
+    load.stop().await;
     let posted = load.finish().await;
     let settled = exercise.settle(&posted, options.settle_limit).await;
     let mut outcome = Outcome::settled(settled);

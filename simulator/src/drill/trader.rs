@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
+use super::availability::Availability;
 use crate::stack::{ApiKey, describe_error};
 
 /// How long one call may take.
@@ -75,6 +76,7 @@ pub struct Trader {
     /// Which of them is asked; another one after a failure.
     turn: Arc<AtomicUsize>,
     http: reqwest::Client,
+    availability: Arc<Availability>,
 }
 
 impl Trader {
@@ -82,13 +84,20 @@ impl Trader {
     #[must_use]
     pub fn new(index: usize, deposit: Decimal, key: ApiKey, base_url: String, http: reqwest::Client) -> Self {
         let base_urls = vec![base_url];
-        Self { index, deposit, key, base_urls, turn: Arc::new(AtomicUsize::new(index)), http }
+        let (turn, availability) = (Arc::new(AtomicUsize::new(index)), Arc::default());
+        Self { index, deposit, key, base_urls, turn, http, availability }
     }
 
     /// The same customer at several order servers, each as good as the other; customers spread over them.
     #[must_use]
     pub fn at(self, base_urls: Vec<String>) -> Self {
         Self { base_urls, ..self }
+    }
+
+    /// The same customer, whose answers are counted there.
+    #[must_use]
+    pub fn counted_by(self, availability: Arc<Availability>) -> Self {
+        Self { availability, ..self }
     }
 
     /// The secret of the customer's key, to look for where it must not be.
@@ -145,7 +154,11 @@ impl Trader {
         loop {
             tries += 1;
             let placed = self.post(order).await;
-            if !matches!(placed, Placed::Unknown(_)) || Instant::now() > until {
+            let known = !matches!(placed, Placed::Unknown(_));
+            if known {
+                self.availability.answered();
+            }
+            if known || Instant::now() > until {
                 return (placed, tries);
             }
             self.turn_away();

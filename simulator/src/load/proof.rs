@@ -7,7 +7,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::time::sleep;
 
 use super::OrderBook;
-use crate::drill::check::{AccountView, Kind, Verdict, compare};
+use crate::drill::check::{AccountView, Invariant, Kind, Verdict, compare};
 use crate::drill::oracle::broker_orders;
 use crate::drill::trader::{Order, Placed, Trader};
 use crate::stack::{Stack, describe_error};
@@ -33,7 +33,7 @@ pub(super) async fn prove(stack: &Stack, book: &OrderBook, posted: &[(u64, Place
     let views: Vec<AccountView> = stream::iter(views).buffered(READ_AT_ONCE).try_collect().await?;
     let mut verdict = compare(&views, &broker);
     for violation in stack.operator().audit().await.map_err(|error| describe_error(&error))? {
-        verdict.report(Kind::Wrong, format!("the order server's audit: {violation}"));
+        verdict.breach(Invariant::I4, Kind::Wrong, None, format!("the order server's audit: {violation}"));
     }
     Ok(verdict)
 }

@@ -112,6 +112,16 @@ impl Operator {
         Ok(audit.violations.iter().map(ToString::to_string).collect())
     }
 
+    /// The story of the order that an id stands for, over all processes.
+    ///
+    /// # Errors
+    /// When the server refuses or cannot be reached.
+    pub async fn explain(&self, id: &str) -> Result<serde_json::Value, StackError> {
+        let path = format!("/ops/v1/explain/{id}");
+        let request = self.http.get(format!("{}{path}", self.base_url)).bearer_auth(&self.token);
+        Self::answer(&format!("GET {path}"), request).await
+    }
+
     async fn post<T: DeserializeOwned>(&self, path: &str, body: &serde_json::Value) -> Result<T, StackError> {
         let request = self.http.post(format!("{}{path}", self.base_url)).bearer_auth(&self.token).json(body);
         Self::answer(&format!("POST {path}"), request).await

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -63,6 +64,7 @@ pub struct Stack {
     demo: (NewAccount, ApiKey),
     secrets: Secrets,
     announce: Announcer,
+    interventions: AtomicU64,
     _ports: Ports,
     _lock: RunLock,
 }
@@ -112,6 +114,7 @@ impl Stack {
             demo: parts.demo,
             secrets: parts.secrets,
             announce: options.announce,
+            interventions: AtomicU64::new(0),
             _ports: parts.ports,
             _lock: lock,
         })
@@ -253,12 +256,24 @@ impl Stack {
         self.supervisor.snapshot()
     }
 
+    /// How often a process was killed, stopped or frozen from here.
+    #[must_use]
+    pub fn interventions(&self) -> u64 {
+        self.interventions.load(Ordering::Relaxed)
+    }
+
+    fn intervened(&self) {
+        let _before = self.interventions.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Kills a process by SIGKILL and waits until it is gone.
     ///
     /// # Errors
     /// When it is not running.
     pub async fn kill(&self, name: ProcessName) -> Result<(), StackError> {
-        self.supervisor.end(name, Signal::SIGKILL, KILL_LIMIT).await
+        self.supervisor.end(name, Signal::SIGKILL, KILL_LIMIT).await?;
+        self.intervened();
+        Ok(())
     }
 
     /// Asks a process to end and waits until it is gone.
@@ -267,7 +282,9 @@ impl Stack {
     /// When it is not running, or does not end.
     pub async fn stop(&self, name: ProcessName) -> Result<(), StackError> {
         let signal = if name == ProcessName::Postgres { Signal::SIGINT } else { Signal::SIGTERM };
-        self.supervisor.end(name, signal, STOP_LIMIT).await
+        self.supervisor.end(name, signal, STOP_LIMIT).await?;
+        self.intervened();
+        Ok(())
     }
 
     /// Sends any signal to a process, like SIGSTOP.
@@ -275,7 +292,11 @@ impl Stack {
     /// # Errors
     /// When it is not running.
     pub async fn signal(&self, name: ProcessName, signal: Signal) -> Result<(), StackError> {
-        self.supervisor.signal(name, signal).await.map(drop)
+        self.supervisor.signal(name, signal).await?;
+        if signal != Signal::SIGCONT {
+            self.intervened();
+        }
+        Ok(())
     }
 
     /// Starts a dead process again on its old port, without waiting for it.

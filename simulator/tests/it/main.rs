@@ -19,6 +19,7 @@ mod broker_stream;
 mod broker_support;
 mod broker_trading;
 mod metrics;
+mod one_drill;
 mod stack_servers;
 mod stack_supervisor;
 mod stack_support;
