@@ -94,7 +94,7 @@ trace-check: servers build ## One trace an order over all processes, lines of th
 
 bench: servers ## Accepted and filled orders a second beside pgbench on the same server, optimised: SECONDS, CONNECTIONS, ROUNDS, ACCOUNTS.
 	@cargo build --locked --release --workspace --bins
-	@$(RUN) $(dir $(BIN))release/load bench --seconds $(SECONDS) --connections $(CONNECTIONS) --rounds $(ROUNDS) --accounts $(ACCOUNTS)
+	@$(RUN) $(dir $(BIN))release/load bench --seconds $(SECONDS) --connections $(CONNECTIONS) --rounds $(ROUNDS) --accounts $(ACCOUNTS) $(ARGS)
 
 broker-sim: ## Runs the simulated broker alone at 127.0.0.1:8090, for a program of your own: ARGS="--profile blind --seed 7", see --help.
 	@cargo build --locked --quiet --profile $(PROFILE) -p simulator --bin broker-sim

@@ -44,6 +44,12 @@ enum Command {
         /// Accounts that trade.
         #[arg(long, default_value_t = 10_000)]
         accounts: usize,
+        /// Says after each load where PostgreSQL spent its time, statement by statement. Costs some speed itself.
+        #[arg(long)]
+        profile: bool,
+        /// A setting of a process that differs from its default, such as `ORDER_SERVER__WORKER__SHARDS=1`.
+        #[arg(long, value_name = "NAME=VALUE")]
+        set: Vec<String>,
     },
     /// Posts orders to the stack whose addresses are in the environment (`. .run/stack.env`).
     Post {
@@ -81,7 +87,7 @@ async fn main() -> ExitCode {
 
 async fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Bench { checkout, seconds, connections, rounds, accounts } => {
+        Command::Bench { checkout, seconds, connections, rounds, accounts, profile, set } => {
             let started = Instant::now();
             let options = BenchOptions {
                 checkout: std::fs::canonicalize(&checkout).context("the checkout cannot be used")?,
@@ -90,6 +96,8 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
                 connections,
                 rounds,
                 accounts,
+                profile,
+                set: set.iter().map(|text| setting(text)).collect::<Result<_, _>>()?,
                 announce: Arc::new(move |text| say(&format!("[{:>3} s] {text}", started.elapsed().as_secs()))),
             };
             let (summary, outcome) = Box::pin(bench::run(options)).await?;
@@ -124,6 +132,11 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+fn setting(text: &str) -> anyhow::Result<(String, String)> {
+    let (name, value) = text.split_once('=').with_context(|| format!("{text:?} is not NAME=VALUE"))?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 fn say(text: &str) {

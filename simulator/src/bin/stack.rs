@@ -295,7 +295,7 @@ async fn beside_servers(layout: Layout, command: &[String]) -> anyhow::Result<Ex
     let _lock = layout.lock()?;
     // Silent: the output belongs to the command.
     let supervisor = Supervisor::start(Arc::new(|_| ()), Box::new(|_| ()))?;
-    let starting = Servers::start(&supervisor, &layout, false, postgres.is_some(), redis.as_deref());
+    let starting = Servers::start(&supervisor, &layout, false, postgres.is_some(), redis.as_deref(), &[]);
     let ended = match Box::pin(starting).await {
         Ok(servers) => {
             let url = postgres.or_else(|| servers.admin_url()).context("there is no database server")?;

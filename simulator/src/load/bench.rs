@@ -15,6 +15,7 @@ use super::generator::{Arrivals, LoadPlan, LoadResult};
 use super::pgbench::{Pgbench, checkpoint};
 use super::phase::{Books, post, start_behind, stop_behind};
 use super::proof::prove;
+use super::statements::{self, Statements};
 use super::{LoadError, OrderBook, open_accounts};
 use crate::drill::exercise::configure_broker;
 use crate::drill::outcome::Outcome;
@@ -44,6 +45,10 @@ pub struct BenchOptions {
     pub rounds: usize,
     /// Accounts that trade, and rows of the yardstick's account table.
     pub accounts: usize,
+    /// Whether to say where PostgreSQL spends its time.
+    pub profile: bool,
+    /// Settings of processes that differ from their defaults.
+    pub set: Vec<(String, String)>,
     /// Where to say what happens.
     pub announce: Announcer,
 }
@@ -64,7 +69,7 @@ pub async fn run(options: BenchOptions) -> Result<(Summary, Outcome), LoadError>
         seed: 1,
         copies: 1,
         given: GivenServers::default(),
-        extra: settings(),
+        extra: settings(&options),
         announce: options.announce.clone(),
     }))
     .await?;
@@ -81,12 +86,20 @@ pub async fn run(options: BenchOptions) -> Result<(Summary, Outcome), LoadError>
 }
 
 /// What differs from the defaults.
-fn settings() -> BTreeMap<ProcessName, Vec<(String, String)>> {
+fn settings(options: &BenchOptions) -> BTreeMap<ProcessName, Vec<(String, String)>> {
     let lane = ["BROKER_GATEWAY__LANE__RATE_PER_S", "BROKER_GATEWAY__LANE__BURST"];
     // Every fill comes once: by the stream.
     let no_push = vec![("BROKER_SIM__PUSH_URL".to_owned(), String::new())];
     let lane = lane.map(|name| (name.to_owned(), LANE_PER_S.to_owned())).to_vec();
-    BTreeMap::from([(ProcessName::BrokerGateway, lane), (ProcessName::BrokerSim, no_push)])
+    let of = |prefix: &'static str| options.set.iter().filter(move |(name, _)| name.starts_with(prefix)).cloned();
+    let server = if options.profile { statements::settings() } else { Vec::new() };
+    BTreeMap::from([
+        (ProcessName::OrderServer, of("ORDER_SERVER__").collect()),
+        (ProcessName::BrokerGateway, lane.into_iter().chain(of("BROKER_GATEWAY__")).collect()),
+        (ProcessName::FillReceiver, of("FILL_RECEIVER__").collect()),
+        (ProcessName::BrokerSim, no_push),
+        (ProcessName::Postgres, server),
+    ])
 }
 
 struct Bench<'a> {
@@ -96,6 +109,7 @@ struct Bench<'a> {
     book: Arc<OrderBook>,
     books: Books,
     pgbench: Pgbench,
+    statements: Option<Statements>,
     posted: Vec<(u64, Placed)>,
     next_number: u64,
 }
@@ -112,12 +126,22 @@ impl<'a> Bench<'a> {
             let api_url = &stack.addresses().order_api;
             let traders = open_accounts(stack.operator(), stack.http(), api_url, options.accounts, DEPOSIT).await?;
             let pgbench = Pgbench::prepare(&admin_url, stack.layout().run(), options.accounts).await?;
-            Ok::<_, LoadError>((admin_url, books, Arc::new(OrderBook::new(traders, "bench".to_owned())), pgbench))
+            let statements = if options.profile { Some(Statements::open(&admin_url).await?) } else { None };
+            let book = Arc::new(OrderBook::new(traders, "bench".to_owned()));
+            Ok::<_, LoadError>((admin_url, books, book, pgbench, statements))
         };
         match parts.await {
-            Ok((admin_url, books, book, pgbench)) => {
-                Ok(Self { options, stack, admin_url, book, books, pgbench, posted: Vec::new(), next_number: 0 })
-            }
+            Ok((admin_url, books, book, pgbench, statements)) => Ok(Self {
+                options,
+                stack,
+                admin_url,
+                book,
+                books,
+                pgbench,
+                statements,
+                posted: Vec::new(),
+                next_number: 0,
+            }),
             Err(error) => Err((stack, error)),
         }
     }
@@ -160,9 +184,11 @@ impl<'a> Bench<'a> {
         let pgbench_per_s = figures::of_thousandths(self.pgbench.run(self.options.duration).await?);
         self.say(&format!("  pgbench, one transaction an order, 32 clients: {pgbench_per_s:.0}/s"));
 
+        self.forget_statements().await?;
         let closed = self.load(self.closed()).await?;
         let accepted_per_s = figures::per_s(closed.accepted, closed.elapsed);
         self.say(&format!("  accepted, order server alone: {}", closed.line));
+        self.tell_statements(closed.accepted).await?;
 
         let per_s = figures::fifth(accepted_per_s);
         let arrivals = Arrivals::Open { per_s };
@@ -172,6 +198,7 @@ impl<'a> Bench<'a> {
         // What these two have left must not be counted as filled in the next.
         start_behind(&self.stack).await?;
         self.books.wait_until_none_is_open().await?;
+        self.forget_statements().await?;
         let (start, before) = (Instant::now(), cpu::read(&self.stack));
         let whole = self.load(self.closed()).await?;
         self.books.wait_until_none_is_open().await?;
@@ -185,6 +212,7 @@ impl<'a> Bench<'a> {
             elapsed.as_secs_f64(),
             figures::cpu_line(&used, whole.accepted)
         ));
+        self.tell_statements(whole.accepted).await?;
         Ok(Round {
             pgbench_per_s,
             accepted_per_s,
@@ -216,6 +244,21 @@ impl<'a> Bench<'a> {
         }
         self.posted.extend(result.posted);
         Ok(measured)
+    }
+
+    async fn forget_statements(&mut self) -> Result<(), LoadError> {
+        match &mut self.statements {
+            Some(statements) => statements.forget().await,
+            None => Ok(()),
+        }
+    }
+
+    async fn tell_statements(&mut self, orders: usize) -> Result<(), LoadError> {
+        let Some(statements) = &mut self.statements else { return Ok(()) };
+        for line in statements.lines(orders).await? {
+            (self.options.announce)(&line);
+        }
+        Ok(())
     }
 
     fn say(&self, text: &str) {

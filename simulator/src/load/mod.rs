@@ -13,6 +13,7 @@ mod order;
 mod pgbench;
 mod phase;
 mod proof;
+mod statements;
 
 pub use account::open_accounts;
 pub use order::OrderBook;

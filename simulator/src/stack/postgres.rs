@@ -117,9 +117,9 @@ impl PostgresHome {
         Err(StackError::DiedEarly { name: "initdb".to_owned(), how: describe(status), tail: tail(&log), log })
     }
 
-    /// How the server is started.
+    /// How the server is started, with `more` settings than every stack has.
     #[must_use]
-    pub(super) fn server(&self, layout: &Layout) -> ChildSpec {
+    pub(super) fn server(&self, layout: &Layout, more: &[(String, String)]) -> ChildSpec {
         let settings = [
             "listen_addresses=127.0.0.1".to_owned(),
             format!("port={}", self.port),
@@ -129,7 +129,7 @@ impl PostgresHome {
         let mut spec = ChildSpec::new(self.bin.join("postgres"), "/", layout.log(ProcessName::Postgres.as_str()))
             .args(["-D".into(), self.data.clone().into_os_string()])
             .user(self.user.clone());
-        for setting in settings {
+        for setting in settings.into_iter().chain(more.iter().map(|(name, value)| format!("{name}={value}"))) {
             spec = spec.args(["-c".to_owned(), setting]);
         }
         // SIGINT is the server's fast shutdown: it ends sessions, writes a checkpoint and leaves nothing behind.

@@ -130,8 +130,9 @@ impl Stack {
         let http = http_client()?;
         say("starting the servers");
         let (given, keep) = (&options.given, options.keep);
-        let servers =
-            Servers::start(supervisor, layout, keep, given.databases.is_some(), given.redis.as_deref()).await?;
+        let settings = options.extra.get(&ProcessName::Postgres).map_or(&[][..], Vec::as_slice);
+        let redis = given.redis.as_deref();
+        let servers = Servers::start(supervisor, layout, keep, given.databases.is_some(), redis, settings).await?;
         let databases = databases(options, &servers).await?;
         let ports = Ports::reserve(options.copies)?;
         let secrets = Secrets::generate(|name| std::env::var(name).ok());

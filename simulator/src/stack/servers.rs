@@ -99,7 +99,7 @@ struct PrivatePostgres {
 }
 
 impl Servers {
-    /// Starts those servers that are not given, and waits until they answer.
+    /// Starts those servers that are not given, PostgreSQL with these `settings`, and waits until they answer.
     ///
     /// # Errors
     /// When one cannot be started, or is not ready in time.
@@ -109,6 +109,7 @@ impl Servers {
         keep: bool,
         postgres_given: bool,
         redis_given: Option<&str>,
+        settings: &[(String, String)],
     ) -> Result<Self, StackError> {
         let (redis_url, redis_port) = match redis_given {
             Some(url) => (url.to_owned(), None),
@@ -125,7 +126,7 @@ impl Servers {
             let port = ReservedPort::free()?;
             let home = PostgresHome::choose(supervisor, layout, port.port()).await?;
             let password = home.prepare(supervisor, layout, keep).await?;
-            supervisor.spawn(ProcessName::Postgres, home.server(layout)).await?;
+            supervisor.spawn(ProcessName::Postgres, home.server(layout, settings)).await?;
             Some(PrivatePostgres { home, password, _port: port })
         };
         let servers = Self { redis_url, postgres, _redis_port: redis_port };
