@@ -103,14 +103,21 @@ fn binding_of(
     Ok((id, Binding { client_order_id, order_id: order_id.map(OrderId::new), partition }))
 }
 
+/// One by one by the whole key: a plan that is made while the table is empty looks for the broker alone, if
+/// it may, and leaves the ids to a filter over all of its orders. `offset 0` takes that choice away.
 async fn read(
     conn: &mut PgConnection,
     profile: &BrokerProfile,
     ids: &[String],
 ) -> Result<BTreeMap<BrokerOrderId, Binding>, StoreError> {
     let rows = sqlx::query!(
-        "select broker_order_id, client_order_id, order_id, partition
-         from broker_orders where broker = $1 and broker_order_id = any($2)",
+        "select b.broker_order_id, b.client_order_id, b.order_id, b.partition
+         from unnest($2::text[]) as u (id)
+         cross join lateral (
+             select o.broker_order_id, o.client_order_id, o.order_id, o.partition
+             from broker_orders o where o.broker = $1 and o.broker_order_id = u.id
+             offset 0
+         ) b",
         profile.broker.as_str(),
         ids,
     )
@@ -128,9 +135,14 @@ async fn lock(
     ids: &[String],
 ) -> Result<Vec<(BrokerOrderId, Binding)>, StoreError> {
     let rows = sqlx::query!(
-        "select broker_order_id, client_order_id, order_id, partition
-         from broker_orders where broker = $1 and broker_order_id = any($2)
-         order by broker_order_id for no key update",
+        "select b.broker_order_id, b.client_order_id, b.order_id, b.partition
+         from unnest($2::text[]) as u (id)
+         cross join lateral (
+             select o.broker_order_id, o.client_order_id, o.order_id, o.partition
+             from broker_orders o where o.broker = $1 and o.broker_order_id = u.id
+             for no key update
+         ) b
+         order by b.broker_order_id",
         profile.broker.as_str(),
         ids,
     )

@@ -133,9 +133,15 @@ impl PgStore {
         let rows = sqlx::query!(
             r#"select raw_sha256 as "raw_sha256!" from broker_events where event_id = any($2)
                union all
-               select raw_sha256 from repeats where broker = $1 and raw_sha256 = any($3)
+               select r.raw_sha256 from unnest($3::bytea[]) as u (hash)
+               cross join lateral (
+                   select s.raw_sha256 from repeats s where s.broker = $1 and s.raw_sha256 = u.hash offset 0
+               ) r
                union all
-               select raw_sha256 from parked where broker = $1 and raw_sha256 = any($3)"#,
+               select p.raw_sha256 from unnest($3::bytea[]) as u (hash)
+               cross join lateral (
+                   select s.raw_sha256 from parked s where s.broker = $1 and s.raw_sha256 = u.hash offset 0
+               ) p"#,
             self.broker(),
             &ids,
             &hashes,
