@@ -11,7 +11,7 @@ mod workers;
 use crate::adapters::db::PgStore;
 use crate::adapters::health::{DatabaseProbe, OrderServerHealth};
 use crate::adapters::http::stream::StreamState;
-use crate::adapters::http::{self, ApiState};
+use crate::adapters::http::{self, ApiParts};
 use crate::adapters::migrations::MIGRATOR;
 use crate::adapters::ops::explain::ExplainState;
 use crate::adapters::ops::{self, OpsState};
@@ -230,7 +230,7 @@ impl Parts {
 
     fn api_router(&self, streams: StreamState) -> Router {
         let queries = Arc::new(Bounded::new(self.store.clone(), self.settings.database_wait_max()));
-        let state = ApiState {
+        let state = Arc::new(ApiParts {
             commands: Arc::new(self.shards.clone()),
             queries,
             reference: Arc::clone(&self.reference),
@@ -239,7 +239,7 @@ impl Parts {
             limits: Arc::clone(&streams.rates),
             clock: Arc::clone(&self.clock),
             ids: Arc::clone(&self.ids),
-        };
+        });
         http::router(state, Some(streams), self.settings.body_limits())
     }
 

@@ -3,6 +3,7 @@
 mod actions;
 mod admin;
 mod audit;
+mod entries;
 mod errors;
 #[cfg(oor_without_version_check)]
 mod mutant;

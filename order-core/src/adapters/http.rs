@@ -46,9 +46,12 @@ use std::sync::Arc;
 use stream::StreamState;
 use tower_http::catch_panic::CatchPanicLayer;
 
-/// What the handlers work with.
+/// What the handlers work with. Every layer has it, and gives it to each request.
+pub type ApiState = Arc<ApiParts>;
+
+/// The parts of an [`ApiState`].
 #[derive(Clone)]
-pub struct ApiState {
+pub struct ApiParts {
     /// Where commands go.
     pub commands: Arc<dyn Commands>,
     /// Where reads go.

@@ -212,10 +212,11 @@ async fn reserved_orders_without_a_price_do_not_stand_in_the_way_of_younger_ones
     let order = place(&world.shards, account, "c-1", limit(Side::Buy, "1", "100")).await.unwrap().order;
     // More than one look takes, all older, and for none of them there is a price to hold by.
     sqlx::query(
-        "insert into orders
-         select (jsonb_populate_record(o, jsonb_build_object('client_order_id', 'm-' || n, 'symbol', 'GOOG',
-             'id', '00000000-0000-7000-8000-' || lpad(n::text, 12, '0'), 'order_type', 'market',
-             'limit_price', null))).*
+        "insert into orders (id, client_order_id, symbol, order_type, account_id, partition, terms_hash, asset_id, side,
+             time_in_force, quantity, hold_price, submit, hold_cash, hold_shares, status, closed, accepted_at, updated_at)
+         select ('00000000-0000-7000-8000-' || lpad(n::text, 12, '0'))::uuid, 'm-' || n, 'GOOG', 'market',
+             o.account_id, o.partition, o.terms_hash, o.asset_id, o.side, o.time_in_force, o.quantity, o.hold_price,
+             o.submit, o.hold_cash, o.hold_shares, o.status, o.closed, o.accepted_at, o.updated_at
          from orders o, generate_series(1, 450) n where o.id = $1",
     )
     .bind(order.id.as_uuid())

@@ -158,6 +158,7 @@ pub(crate) fn start<S: Store, L: Locks + Clone>(store: S, locks: L, hours: Marke
             tick: Duration::from_millis(20),
             busy_pause: Duration::from_millis(1),
             gather: Duration::from_millis(1),
+            facts_interval: Duration::from_millis(20),
         };
         let clock = Arc::clone(&clock);
         let (worker, handle) = ShardWorker::new(runner, facts, partitions, Leases::alone(), config, move || clock());

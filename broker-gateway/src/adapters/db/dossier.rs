@@ -194,7 +194,7 @@ impl DossierStore for PgStore {
         let mut conn = self.pool().acquire().await.map_err(failed)?;
         let rows = sqlx::query!(
             r#"select order_id, statement_timestamp() as "now!" from requests
-             where state in ('doubt', 'manual') order by state_since limit $1"#,
+             where unsettled_since is not null order by unsettled_since limit $1"#,
             i64::from(limit)
         )
         .fetch_all(&mut *conn)

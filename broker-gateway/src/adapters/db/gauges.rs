@@ -50,12 +50,12 @@ impl PgStore {
                 select count(*) as n,
                     coalesce(extract(epoch from statement_timestamp() - min(state_since)), 0)::bigint as age_s,
                     count(*) filter (where none_at is null or none_at < state_since) as unreviewed
-                from requests where state in ('doubt', 'manual') and state = 'doubt'
+                from requests where unsettled_since is not null and state = 'doubt'
             ) doubt
             cross join (
                 select count(*) as n,
                     coalesce(extract(epoch from statement_timestamp() - min(state_since)), 0)::bigint as age_s
-                from requests where state in ('doubt', 'manual') and state = 'manual'
+                from requests where unsettled_since is not null and state = 'manual'
             ) manual
             "#
         )

@@ -48,7 +48,7 @@ pub(super) async fn lock_due(
                 and (ranks.rank < 2 or not $2 or (
                     r.account_id not in (
                         select d.account_id from requests d
-                        where d.state in ('doubt', 'manual') and d.state = 'doubt'
+                        where d.unsettled_since is not null and d.state = 'doubt'
                             and (d.none_at is null or d.none_at < greatest(d.state_since, $3))
                             and greatest(d.state_since, $3)
                                 > statement_timestamp() - $5::bigint * interval '1 millisecond'
@@ -86,7 +86,7 @@ pub(super) async fn wake_doubts(conn: &mut PgConnection) -> Result<(OffsetDateTi
             update requests set version = version + 1, due_at = statement_timestamp()
             where order_id in (
                 select order_id from requests
-                where state in ('doubt', 'manual') and state = 'doubt' and due_at > statement_timestamp()
+                where unsettled_since is not null and state = 'doubt' and due_at > statement_timestamp()
                 order by order_id limit $1 for update skip locked
             )
             returning 1

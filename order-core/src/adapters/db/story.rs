@@ -58,7 +58,7 @@ impl StoryStore for PgStore {
         sqlx::query_as!(
             Doubtful,
             "select id as order_id, account_id, status, reason, updated_at
-             from orders where status in ('in_doubt', 'manual') order by updated_at limit $1",
+             from orders where doubtful_since is not null order by doubtful_since limit $1",
             limit,
         )
         .fetch_all(&self.pool)

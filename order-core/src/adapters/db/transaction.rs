@@ -64,7 +64,7 @@ impl Store for PgStore {
         let partitions: Vec<i16> = partitions.iter().map(|p| p.number()).collect();
         let rows = sqlx::query!(
             "select o.id, o.account_id from orders o
-             where o.partition = any($1) and o.status = 'reserved' and o.id > $3
+             where o.partition = any($1) and o.is_reserved and o.id > $3
                and not exists (select 1 from deferred d where d.account_id = o.account_id and d.reason in ('poison', 'retry'))
                and not exists (select 1 from halts h where h.symbol in ('', o.symbol))
                and not exists (select 1 from accounts a where a.id = o.account_id and a.halt_reason is not null)

@@ -2,10 +2,9 @@
 //! missing row is an error that rolls everything back, never a shrug.
 
 use super::rows::execution_columns;
-use super::{corrupt, failed, operators};
-use crate::application::store::{Plan, StoreError, Transition};
+use super::{corrupt, entries, failed, operators};
+use crate::application::store::{Plan, StoreError};
 use crate::domain::order::Order;
-use crate::domain::update::Update;
 use rust_decimal::Decimal;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
@@ -23,49 +22,13 @@ pub(super) async fn write(conn: &mut PgConnection, plans: &[Plan], now: OffsetDa
     if plans.is_empty() {
         return Ok(());
     }
-    accounts(conn, plans).await?;
+    entries::write(conn, plans, now).await?;
     positions(conn, plans).await?;
-    new_orders(conn, plans).await?;
     changed_orders(conn, plans).await?;
     executions(conn, plans, now).await?;
-    journal(conn, plans, now).await?;
-    transitions(conn, plans, now).await?;
     refusals(conn, plans).await?;
     deposits(conn, plans, now).await?;
     operators::write(conn, plans, now).await
-}
-
-async fn accounts(conn: &mut PgConnection, plans: &[Plan]) -> Result<(), StoreError> {
-    let ids: Vec<Uuid> = plans.iter().map(|plan| plan.account.id.as_uuid()).collect();
-    #[cfg(not(oor_without_version_check))]
-    let versions: Vec<i64> = plans.iter().map(|plan| plan.account.version).collect();
-    let available: Vec<Decimal> = plans.iter().map(|plan| plan.account.cash.available).collect();
-    let held: Vec<Decimal> = plans.iter().map(|plan| plan.account.cash.held).collect();
-    let shortfall: Vec<Decimal> = plans.iter().map(|plan| plan.account.cash.shortfall).collect();
-    #[cfg(oor_without_version_check)]
-    let versions = super::mutant::versions_now(conn, &ids).await?;
-    let update_seqs: Vec<i64> = plans.iter().map(|plan| plan.account.last_update.seq).collect();
-    let update_times: Vec<OffsetDateTime> = plans.iter().map(|plan| plan.account.last_update.at).collect();
-    let done = sqlx::query!(
-        "update accounts a
-         set version = a.version + 1, cash_available = w.available, cash_held = w.held, cash_shortfall = w.shortfall,
-             update_seq = w.update_seq, update_at = w.update_at
-         from unnest($1::uuid[], $2::bigint[], $3::numeric[], $4::numeric[], $5::numeric[], $6::bigint[],
-                     $7::timestamptz[])
-             w (id, version, available, held, shortfall, update_seq, update_at)
-         where a.id = w.id and a.version = w.version",
-        &ids,
-        &versions,
-        &available,
-        &held,
-        &shortfall,
-        &update_seqs,
-        &update_times,
-    )
-    .execute(conn)
-    .await
-    .map_err(failed("write accounts"))?;
-    check_count("write accounts", plans.len(), done.rows_affected())
 }
 
 async fn positions(conn: &mut PgConnection, plans: &[Plan]) -> Result<(), StoreError> {
@@ -104,66 +67,6 @@ async fn positions(conn: &mut PgConnection, plans: &[Plan]) -> Result<(), StoreE
     .await
     .map_err(failed("write positions"))?;
     check_count("write positions", changed.len(), done.rows_affected())
-}
-
-async fn new_orders(conn: &mut PgConnection, plans: &[Plan]) -> Result<(), StoreError> {
-    let orders: Vec<&Order> = plans.iter().flat_map(|plan| plan.new_orders.values()).collect();
-    if orders.is_empty() {
-        return Ok(());
-    }
-    let col = |f: fn(&Order) -> String| -> Vec<String> { orders.iter().map(|o| f(o)).collect() };
-    let ids: Vec<Uuid> = orders.iter().map(|o| o.id.as_uuid()).collect();
-    let accounts: Vec<Uuid> = orders.iter().map(|o| o.account_id.as_uuid()).collect();
-    let partitions: Vec<i16> = orders.iter().map(|o| o.partition().number()).collect();
-    let hashes: Vec<Vec<u8>> = orders.iter().map(|o| o.terms.hash().to_vec()).collect();
-    let assets: Vec<Uuid> = orders.iter().map(|o| o.asset_id).collect();
-    let quantities: Vec<Decimal> = orders.iter().map(|o| o.terms.quantity().value()).collect();
-    let limits: Vec<Option<Decimal>> = orders.iter().map(|o| o.terms.limit_price().map(|p| p.value())).collect();
-    let hold_prices: Vec<Decimal> = orders.iter().map(|o| o.hold_price).collect();
-    let hold_cash: Vec<Decimal> = orders.iter().map(|o| o.hold.cash).collect();
-    let hold_shares: Vec<Decimal> = orders.iter().map(|o| o.hold.shares).collect();
-    let cancels: Vec<i32> = orders.iter().map(|o| o.facts.cancel_requests).collect();
-    let closed: Vec<bool> = orders.iter().map(|o| o.status().is_terminal()).collect();
-    let accepted: Vec<OffsetDateTime> = orders.iter().map(|o| o.times.accepted).collect();
-    let updated: Vec<OffsetDateTime> = orders.iter().map(|o| o.times.updated).collect();
-    let cancel_at: Vec<Option<OffsetDateTime>> = orders.iter().map(|o| o.times.cancel_requested).collect();
-    let ended: Vec<Option<OffsetDateTime>> = orders.iter().map(|o| o.times.ended).collect();
-    let done = sqlx::query!(
-        "insert into orders (id, account_id, partition, client_order_id, terms_hash, symbol, asset_id, side, order_type,
-             time_in_force, quantity, limit_price, hold_price, submit, cancel_requests, hold_cash, hold_shares, status,
-             closed, accepted_at, updated_at, cancel_requested_at, ended_at)
-         select * from unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::text[], $5::bytea[], $6::text[], $7::uuid[],
-             $8::text[], $9::text[], $10::text[], $11::numeric[], $12::numeric[], $13::numeric[], $14::text[],
-             $15::integer[], $16::numeric[], $17::numeric[], $18::text[], $19::boolean[], $20::timestamptz[],
-             $21::timestamptz[], $22::timestamptz[], $23::timestamptz[])",
-        &ids,
-        &accounts,
-        &partitions,
-        &col(|o| o.client_order_id.to_string()),
-        &hashes,
-        &col(|o| o.terms.symbol().to_string()),
-        &assets,
-        &col(|o| o.terms.side().as_str().to_owned()),
-        &col(|o| o.terms.order_type().as_str().to_owned()),
-        &col(|o| o.terms.time_in_force().as_str().to_owned()),
-        &quantities,
-        &limits as &[Option<Decimal>],
-        &hold_prices,
-        &col(|o| o.facts.submit.as_str().to_owned()),
-        &cancels,
-        &hold_cash,
-        &hold_shares,
-        &col(|o| o.status().as_str().to_owned()),
-        &closed,
-        &accepted,
-        &updated,
-        &cancel_at as &[Option<OffsetDateTime>],
-        &ended as &[Option<OffsetDateTime>],
-    )
-    .execute(conn)
-    .await
-    .map_err(failed("insert orders"))?;
-    check_count("insert orders", orders.len(), done.rows_affected())
 }
 
 async fn changed_orders(conn: &mut PgConnection, plans: &[Plan]) -> Result<(), StoreError> {
@@ -267,92 +170,6 @@ async fn executions(conn: &mut PgConnection, plans: &[Plan], now: OffsetDateTime
     .await
     .map_err(failed("insert executions"))?;
     check_count("insert executions", rows.len(), done.rows_affected())
-}
-
-async fn journal(conn: &mut PgConnection, plans: &[Plan], now: OffsetDateTime) -> Result<(), StoreError> {
-    let lines: Vec<_> = plans.iter().flat_map(|plan| plan.lines.iter()).collect();
-    if lines.is_empty() {
-        return Ok(());
-    }
-    let accounts: Vec<Uuid> = lines.iter().map(|l| l.account_id.as_uuid()).collect();
-    let orders: Vec<Option<Uuid>> = lines.iter().map(|l| l.order_id.map(contracts::OrderId::as_uuid)).collect();
-    let causes: Vec<String> = lines.iter().map(|l| l.cause.kind.to_owned()).collect();
-    let cause_ids: Vec<Uuid> = lines.iter().map(|l| l.cause.id).collect();
-    let assets: Vec<String> = lines.iter().map(|l| l.asset.clone()).collect();
-    let debits: Vec<String> = lines.iter().map(|l| l.debit.as_str().to_owned()).collect();
-    let credits: Vec<String> = lines.iter().map(|l| l.credit.as_str().to_owned()).collect();
-    let amounts: Vec<Decimal> = lines.iter().map(|l| l.amount).collect();
-    let done = sqlx::query!(
-        "insert into journal_lines (account_id, order_id, cause, cause_id, asset, debit, credit, amount, at)
-         select w.*, $9 from unnest($1::uuid[], $2::uuid[], $3::text[], $4::uuid[], $5::text[], $6::text[], $7::text[],
-             $8::numeric[]) w",
-        &accounts,
-        &orders as &[Option<Uuid>],
-        &causes,
-        &cause_ids,
-        &assets,
-        &debits,
-        &credits,
-        &amounts,
-        now,
-    )
-    .execute(conn)
-    .await
-    .map_err(failed("append journal lines"))?;
-    check_count("append journal lines", lines.len(), done.rows_affected())
-}
-
-/// What is told of a step. Nothing in the build without the version check: the numbers are unique and
-/// would guard in its place.
-fn told(step: &Transition) -> Option<Update> {
-    step.update.filter(|_| !cfg!(oor_without_version_check))
-}
-
-async fn transitions(conn: &mut PgConnection, plans: &[Plan], now: OffsetDateTime) -> Result<(), StoreError> {
-    let rows: Vec<_> =
-        plans.iter().flat_map(|plan| plan.transitions.iter().map(|step| (plan.account.id.as_uuid(), step))).collect();
-    if rows.is_empty() {
-        return Ok(());
-    }
-    let (accounts, rows): (Vec<Uuid>, Vec<&Transition>) = rows.into_iter().unzip();
-    let orders: Vec<Uuid> = rows.iter().map(|t| t.order_id.as_uuid()).collect();
-    let from: Vec<Option<String>> = rows.iter().map(|t| t.from.map(|status| status.as_str().to_owned())).collect();
-    let to: Vec<String> = rows.iter().map(|t| t.to.as_str().to_owned()).collect();
-    let causes: Vec<String> = rows.iter().map(|t| t.cause.kind.to_owned()).collect();
-    let cause_ids: Vec<Uuid> = rows.iter().map(|t| t.cause.id).collect();
-    let times: Vec<OffsetDateTime> = rows.iter().map(|t| told(t).map_or(now, |update| update.mark.at)).collect();
-    let owners: Vec<Option<Uuid>> =
-        accounts.iter().zip(&rows).map(|(account, t)| told(t).is_some().then_some(*account)).collect();
-    let seqs: Vec<Option<i64>> = rows.iter().map(|t| told(t).map(|update| update.mark.seq)).collect();
-    let events: Vec<Option<String>> =
-        rows.iter().map(|t| told(t).map(|update| update.event.as_str().to_owned())).collect();
-    let figure = |f: fn(&Update) -> Option<Decimal>| -> Vec<Option<Decimal>> {
-        rows.iter().map(|t| told(t).as_ref().and_then(f)).collect()
-    };
-    let filled = figure(|u| Some(u.filled_quantity).filter(|quantity| !quantity.is_zero()));
-    let notionals = figure(|u| Some(u.filled_notional).filter(|money| !money.is_zero()));
-    let done = sqlx::query!(
-        "insert into order_transitions (order_id, from_status, to_status, cause, cause_id, at, account_id, update_seq,
-             event, filled_quantity, filled_notional, position_quantity)
-         select * from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::uuid[], $6::timestamptz[],
-             $7::uuid[], $8::bigint[], $9::text[], $10::numeric[], $11::numeric[], $12::numeric[])",
-        &orders,
-        &from as &[Option<String>],
-        &to,
-        &causes,
-        &cause_ids,
-        &times,
-        &owners as &[Option<Uuid>],
-        &seqs as &[Option<i64>],
-        &events as &[Option<String>],
-        &filled as &[Option<Decimal>],
-        &notionals as &[Option<Decimal>],
-        &figure(|u| u.position_quantity) as &[Option<Decimal>],
-    )
-    .execute(conn)
-    .await
-    .map_err(failed("append transitions"))?;
-    check_count("append transitions", rows.len(), done.rows_affected())
 }
 
 async fn refusals(conn: &mut PgConnection, plans: &[Plan]) -> Result<(), StoreError> {

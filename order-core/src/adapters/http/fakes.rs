@@ -2,7 +2,7 @@
 
 use super::auth::{Authenticator, hash_secret};
 use super::limits::{Rates, RequestLimits};
-use super::{ApiState, BodyLimits};
+use super::{ApiParts, ApiState, BodyLimits};
 use crate::application::command::{CommandError, Commands, Deposit, HaltAccount, PlaceOrder, Placed, Withdrawal};
 use crate::application::operator::Action;
 use crate::application::query::{AccountView, ApiKey, OrderFilter, PositionView, Queries, QueryError, StatusCounts};
@@ -98,7 +98,7 @@ impl World {
 
     pub(crate) fn state(&self) -> ApiState {
         let clock: Arc<dyn Clock> = self.clock.clone();
-        ApiState {
+        Arc::new(ApiParts {
             commands: self.fake.clone(),
             queries: self.fake.clone(),
             reference: self.reference.clone(),
@@ -107,7 +107,7 @@ impl World {
             limits: Arc::new(RequestLimits::new(Rates::default())),
             clock,
             ids: Arc::new(SystemIds),
-        }
+        })
     }
 
     pub(crate) fn hold(&self, symbol: &str, shares: i64, cost: i64) {

@@ -2,7 +2,7 @@
 
 use super::super::fakes::{KEY, LIMITS, NOW, SECRET, World};
 use super::super::limits::{Rates, RequestLimits};
-use super::super::{ApiState, router};
+use super::super::{ApiParts, ApiState, router};
 use super::{Answer, buy};
 use axum::body::{Body, Bytes, to_bytes};
 use axum::http::Request;
@@ -22,7 +22,7 @@ fn rate(per_minute: u32, burst: u32) -> Option<Rate> {
 }
 
 fn state(world: &World, rates: Rates) -> ApiState {
-    ApiState { limits: Arc::new(RequestLimits::new(rates)), ..world.state() }
+    Arc::new(ApiParts { limits: Arc::new(RequestLimits::new(rates)), ..(*world.state()).clone() })
 }
 
 async fn send(state: &ApiState, request: Request<Body>) -> Answer {
