@@ -208,7 +208,7 @@ impl Parts {
             Arc::clone(&self.rules),
             RandomJitter,
             Arc::clone(&self.wake),
-            self.settings.intake.slices_max,
+            self.settings.intake_limits(),
         ));
         tasks.spawn(redrive::run(
             PgStore::clone(&self.store),

@@ -132,6 +132,7 @@ pub struct StreamSettings {
     pub queue_events_max: usize,
     pub queue_bytes_max: usize,
     pub batch_events_max: usize,
+    pub batch_interval_ms: u64,
     pub batch_bytes_max: usize,
 }
 
@@ -374,6 +375,7 @@ impl Settings {
             frame_bytes_max: stream.frame_bytes_max,
             queue_events_max: stream.queue_events_max,
             queue_bytes_max: stream.queue_bytes_max,
+            batch_interval_ms: stream.batch_interval_ms,
             batch: BatchLimits { events_max: stream.batch_events_max, bytes_max: stream.batch_bytes_max },
             cursor_lead_max_ms: stream.cursor_lead_max_ms,
             alive_interval_ms: stream.alive_interval_ms,

@@ -305,6 +305,7 @@ impl Settings {
             tick: Duration::from_millis(self.worker.tick_ms),
             busy_pause: Duration::from_millis(self.worker.busy_pause_ms),
             gather: Duration::from_millis(self.worker.gather_ms),
+            facts_interval: Duration::from_millis(self.worker.facts_interval_ms),
         }
     }
 }

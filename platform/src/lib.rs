@@ -19,6 +19,7 @@ pub mod lease;
 pub mod link;
 pub mod lock;
 pub mod operators;
+pub mod pace;
 pub mod process;
 pub mod rate;
 pub mod reconnect;

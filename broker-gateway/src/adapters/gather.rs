@@ -2,8 +2,10 @@
 //! costs about as much as another, however much it carries.
 
 use platform::consumer::{SinkError, Slice, SliceOutcome};
+use platform::pace::Pace;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// Most events of one transaction, unless a single slice has more.
@@ -22,13 +24,17 @@ pub(super) struct Waiting {
 
 /// Slices of one log that wait for the next transaction. A consumer has at most one a partition
 /// under way, which bounds them.
-#[derive(Default)]
 pub(super) struct Gather {
     waiting: Mutex<VecDeque<Waiting>>,
-    turn: tokio::sync::Mutex<()>,
+    turn: tokio::sync::Mutex<Pace>,
 }
 
 impl Gather {
+    /// Of a log whose transactions of many events begin at least `interval` apart.
+    pub(super) fn new(interval: Duration) -> Self {
+        Self { waiting: Mutex::default(), turn: tokio::sync::Mutex::new(Pace::new(interval, EVENTS_MAX / 2)) }
+    }
+
     fn waiting(&self) -> MutexGuard<'_, VecDeque<Waiting>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -41,7 +47,7 @@ impl Gather {
     }
 
     /// The right to take what waits. Whoever has it works for all.
-    pub(super) async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+    pub(super) async fn turn(&self) -> tokio::sync::MutexGuard<'_, Pace> {
         self.turn.lock().await
     }
 
@@ -100,7 +106,7 @@ mod tests {
 
     #[test]
     fn a_partition_is_in_a_transaction_once() {
-        let gather = Gather::default();
+        let gather = Gather::new(Duration::ZERO);
         let _waiting: Vec<_> = [3, 1, 3, 2].map(|partition| gather.join(slice(partition, 1))).into_iter().collect();
         assert_eq!(partitions(&gather.take()), [3, 1]);
         assert_eq!(partitions(&gather.take()), [3, 2]);
@@ -109,7 +115,7 @@ mod tests {
 
     #[test]
     fn a_transaction_is_bounded_but_takes_one_slice_of_any_size() {
-        let gather = Gather::default();
+        let gather = Gather::new(Duration::ZERO);
         let large = i64::try_from(EVENTS_MAX).unwrap() + 1;
         let _waiting: Vec<_> = [(1, large), (2, 5)].map(|(p, events)| gather.join(slice(p, events))).into();
         assert_eq!(partitions(&gather.take()), [1]);
@@ -118,7 +124,7 @@ mod tests {
 
     #[test]
     fn a_slice_that_nobody_waits_for_is_left_to_be_offered_again() {
-        let gather = Gather::default();
+        let gather = Gather::new(Duration::ZERO);
         drop(gather.join(slice(1, 1)));
         let _kept = gather.join(slice(2, 1));
         assert_eq!(partitions(&gather.take()), [2]);

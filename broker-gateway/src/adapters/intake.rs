@@ -21,13 +21,26 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::sync::{Notify, Semaphore};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 /// Most waiting events that are tried again in one transaction, and most transactions of one go.
 const REDRIVE_LEN_MAX: i64 = 200;
 const REDRIVE_ROUNDS_MAX: usize = 250;
+
+/// Limits of the intake.
+#[derive(Debug, Clone, Copy)]
+pub struct IntakeLimits {
+    /// Most transactions at once.
+    pub slices_max: u32,
+    /// How far apart transactions of orders begin under load.
+    pub orders_interval: Duration,
+    /// The same of evidence.
+    pub evidence_interval: Duration,
+}
 
 /// Takes slices of both logs into the store and wakes the lane.
 pub struct Intake<J> {
@@ -59,11 +72,11 @@ fn outcome(ends: &Ends, slice: &Slice) -> SliceOutcome {
 }
 
 impl<J: JitterSource> Intake<J> {
-    /// An intake that wakes the lane after each commit that may have made work, and has at most
-    /// `slices_max` transactions open.
-    pub fn new(store: PgStore, rules: Arc<Rules>, jitter: J, wake: Arc<Notify>, slices_max: u32) -> Self {
-        let slots = Semaphore::new(usize::try_from(slices_max).unwrap_or(1));
-        Self { store, rules, jitter, wake, slots, orders: Gather::default(), evidence: Gather::default() }
+    /// An intake that wakes the lane after each commit that may have made work.
+    pub fn new(store: PgStore, rules: Arc<Rules>, jitter: J, wake: Arc<Notify>, limits: IntakeLimits) -> Self {
+        let slots = Semaphore::new(usize::try_from(limits.slices_max).unwrap_or(1));
+        let (orders, evidence) = (Gather::new(limits.orders_interval), Gather::new(limits.evidence_interval));
+        Self { store, rules, jitter, wake, slots, orders, evidence }
     }
 
     /// Slices of one log, of each partition at most one, in one transaction.
@@ -446,11 +459,15 @@ impl<J: JitterSource> Sink for Intake<J> {
             tokio::select! {
                 biased;
                 answer = &mut answer => return answer.map_err(SinkError::new)?,
-                _turn = gather.turn() => match answer.try_recv() {
+                mut pace = gather.turn() => match answer.try_recv() {
                     Ok(answer) => return answer,
                     Err(_) => {
+                        pace.wait().await;
                         let _slot = self.slots.acquire().await.map_err(SinkError::new)?;
-                        self.apply_group(gather.take()).await;
+                        let (began, group) = (Instant::now(), gather.take());
+                        let events = group.iter().map(|waiting| waiting.slice.events.len()).sum();
+                        self.apply_group(group).await;
+                        pace.worked(began, events);
                     }
                 },
             }

@@ -16,6 +16,7 @@ use crate::domain::outcome::{CreateOutcome, LaneSignal};
 use crate::domain::retry::{Jitter, Now};
 use contracts::{AccountId, BrokerOrderId, OrderId};
 use platform::clock::Clock;
+use platform::pace::Pace;
 use platform::telemetry::ORDERS;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -35,8 +36,8 @@ pub struct LaneLimits {
     pub claim_len_max: u32,
     /// Longest time between two looks at the store.
     pub poll_interval: Duration,
-    /// How long a lane with most of its calls under way waits for more to end before it claims.
-    pub batch_wait: Duration,
+    /// How far apart claims of many requests begin.
+    pub claim_interval: Duration,
     /// Wait after a claim that failed.
     pub error_delay: Duration,
 }
@@ -152,10 +153,19 @@ impl<S: LaneStore, C: Caller, D: Dialect, J: JitterSource> LaneWorker<S, C, D, J
     pub async fn run(self, shutdown: CancellationToken) {
         let permits = Arc::new(Semaphore::new(usize::try_from(self.limits.concurrency_max).unwrap_or(1)));
         let mut calls = JoinSet::new();
+        let full_len = usize::try_from(self.limits.claim_len_max).unwrap_or(usize::MAX);
+        let mut pace = Pace::new(self.limits.claim_interval, full_len);
         while !shutdown.is_cancelled() {
+            tokio::select! {
+                () = pace.wait() => {}
+                () = shutdown.cancelled() => break,
+            }
+            let began = Instant::now();
             // Armed before the claim, so that what is committed during it is not missed.
             let woken = self.wake.notified();
+            let under_way = calls.len();
             let round = self.round(&permits, &mut calls, &shutdown).await;
+            pace.worked(began, calls.len().saturating_sub(under_way));
             while calls.try_join_next().is_some() {}
             let pause = match round {
                 Round::Full => continue,
@@ -186,11 +196,6 @@ impl<S: LaneStore, C: Caller, D: Dialect, J: JitterSource> LaneWorker<S, C, D, J
             () = shutdown.cancelled() => return Round::Idle,
         };
         let Ok(first) = first else { return Round::Wait(self.limits.error_delay) };
-        // A busy lane frees permits one by one: a moment's wait makes one claim of many.
-        let quarter = usize::try_from(self.limits.concurrency_max / 4).unwrap_or(0);
-        if permits.available_permits() < quarter {
-            tokio::time::sleep(self.limits.batch_wait).await;
-        }
         let mut held = vec![first];
         while held.len() < usize::try_from(self.limits.claim_len_max).unwrap_or(1) {
             let Ok(permit) = Arc::clone(permits).try_acquire_owned() else { break };

@@ -8,6 +8,7 @@ use super::rules::Rules;
 use crate::domain::retry::{Jitter, Now};
 use contracts::OrderId;
 use futures_util::FutureExt;
+use platform::pace::Pace;
 use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -20,6 +21,8 @@ use tokio::time::Instant;
 pub struct RecorderLimits {
     /// Most ends in one transaction.
     pub batch_len_max: usize,
+    /// How far apart transactions of many ends begin.
+    pub interval: Duration,
     /// Wait after a transaction that failed.
     pub error_delay: Duration,
     /// For how long an end is tried to be recorded before it is left to the deadline of its
@@ -45,10 +48,18 @@ impl<S: LaneStore, J: JitterSource> Recorder<S, J> {
     /// Records until all senders are gone and the queue is empty.
     pub async fn run(self, mut finished: mpsc::Receiver<FinishedCall>) {
         let mut batch = Vec::with_capacity(self.limits.batch_len_max);
+        let mut pace = Pace::new(self.limits.interval, self.limits.batch_len_max);
         while finished.recv_many(&mut batch, self.limits.batch_len_max).await > 0 {
+            if pace.wait_until(Instant::now()).is_some() {
+                pace.wait().await;
+                let room = self.limits.batch_len_max.saturating_sub(batch.len());
+                batch.extend(std::iter::from_fn(|| finished.try_recv().ok()).take(room));
+            }
+            let began = Instant::now();
             // Ends of one order stand together, in the order in which they came.
             batch.sort_by_key(|call| call.order_id);
             self.record_all(&batch).await;
+            pace.worked(began, batch.len());
             batch.clear();
         }
     }
@@ -215,6 +226,7 @@ mod tests {
     async fn recorded(store: Picky, calls: Vec<FinishedCall>) -> BTreeSet<OrderId> {
         let store = Arc::new(store);
         let limits = RecorderLimits {
+            interval: Duration::from_millis(10),
             batch_len_max: 64,
             error_delay: Duration::from_secs(1),
             give_up_after: Duration::from_secs(3600),

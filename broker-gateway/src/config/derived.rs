@@ -2,6 +2,7 @@
 
 use super::{EnforcementWord, Settings, invalid};
 use crate::adapters::caller::CallerLimits;
+use crate::adapters::intake::IntakeLimits;
 use crate::application::lane::LaneLimits;
 use crate::application::recorder::RecorderLimits;
 use crate::application::reference::ReferenceIntervals;
@@ -120,7 +121,7 @@ impl Settings {
             concurrency_max: lane.concurrency_max,
             claim_len_max: lane.claim_len_max,
             poll_interval: Duration::from_millis(lane.poll_interval_ms),
-            batch_wait: Duration::from_millis(lane.batch_wait_ms),
+            claim_interval: Duration::from_millis(lane.claim_interval_ms),
             error_delay: Duration::from_millis(lane.error_delay_ms),
         }
     }
@@ -131,8 +132,20 @@ impl Settings {
         let lane = &self.lane;
         RecorderLimits {
             batch_len_max: lane.record_len_max,
+            interval: Duration::from_millis(lane.record_interval_ms),
             error_delay: Duration::from_millis(lane.error_delay_ms),
             give_up_after: Duration::from_millis(lane.record_give_up_ms),
+        }
+    }
+
+    /// Limits of taking others' logs in.
+    #[must_use]
+    pub const fn intake_limits(&self) -> IntakeLimits {
+        let intake = &self.intake;
+        IntakeLimits {
+            slices_max: intake.slices_max,
+            orders_interval: Duration::from_millis(intake.orders_interval_ms),
+            evidence_interval: Duration::from_millis(intake.evidence_interval_ms),
         }
     }
 

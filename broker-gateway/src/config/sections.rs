@@ -41,6 +41,10 @@ impl TokenSettings {
 pub struct IntakeSettings {
     /// Most slices at once.
     pub slices_max: u32,
+    /// How far apart transactions of orders begin under load.
+    pub orders_interval_ms: u64,
+    /// The same of evidence.
+    pub evidence_interval_ms: u64,
     /// Between two looks for waiting events.
     pub redrive_interval_ms: u64,
 }
@@ -140,7 +144,8 @@ pub struct LaneSettings {
     pub record_queue_len_max: usize,
     pub rate_interval_ms: u64,
     pub poll_interval_ms: u64,
-    pub batch_wait_ms: u64,
+    pub claim_interval_ms: u64,
+    pub record_interval_ms: u64,
     pub unreachable_pause_first_ms: u64,
     pub pause_max_ms: u64,
     pub rate_limited_pause_ms: u64,

@@ -96,8 +96,9 @@ impl Gateway {
         let rules = Arc::new(settings.rules().unwrap());
         let store = Arc::new(PgStore::new(database.pool.clone(), Arc::new(SystemIds), None));
         let wake = Arc::new(Notify::new());
+        let limits = settings.intake_limits();
         let intake =
-            Arc::new(Intake::new(PgStore::clone(&store), Arc::clone(&rules), RandomJitter, Arc::clone(&wake), 4));
+            Arc::new(Intake::new(PgStore::clone(&store), Arc::clone(&rules), RandomJitter, Arc::clone(&wake), limits));
         Self { database, store, rules, settings, wake, intake, places: Mutex::default() }
     }
 

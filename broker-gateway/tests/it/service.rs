@@ -183,6 +183,7 @@ async fn a_rate_that_an_operator_set_is_on_record_and_in_effect_in_every_copy_an
     let (_facts, receiver_url) = peer(Producer::FillReceiver, &shutdown).await;
     let migrations = Path::new(env!("CARGO_MANIFEST_DIR")).join("../migrations/broker-gateway");
     let own = TestDatabase::create(&migrations).await;
+    platform::tls::install_crypto_provider();
     let http = reqwest::Client::new();
     let start = || async {
         let mut settings = service_settings(&broker, &own, &redis, (orders_url.clone(), receiver_url.clone()));

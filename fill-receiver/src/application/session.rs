@@ -38,6 +38,8 @@ pub struct SessionLimits {
     pub queue_bytes_max: usize,
     /// How much goes into one transaction.
     pub batch: BatchLimits,
+    /// How far apart transactions of many events begin.
+    pub batch_interval_ms: u64,
     /// How far ahead of the clock a position may lie and still move the cursor.
     pub cursor_lead_max_ms: u64,
     /// How long the stream must be idle before heartbeats alone count as proof that it is whole, and

@@ -8,6 +8,7 @@ use super::reference::Reference;
 use super::store::{Locks, Store, StoreError};
 use contracts::{AccountId, OrderId, Partition};
 use platform::lease::Leases;
+use platform::pace::Pace;
 use std::collections::{BTreeSet, VecDeque};
 use std::future::Future;
 use std::sync::Arc;
@@ -46,6 +47,8 @@ pub struct ShardConfig {
     pub busy_pause: Duration,
     /// How long a busy worker waits for more commands before a transaction of few; zero for never.
     pub gather: Duration,
+    /// How far apart transactions of many events begin; zero for one after the other.
+    pub facts_interval: Duration,
 }
 
 impl ShardConfig {
@@ -72,6 +75,7 @@ pub struct ShardWorker<S, L, R, C> {
     /// Where the walk over reserved orders stands: those that cannot be released yet, such as for want
     /// of a price, must not stand in the way of younger ones.
     reserved_after: Option<OrderId>,
+    facts_pace: Pace,
     again: Vec<Item>,
     /// Commands of the last batch.
     last_len: usize,
@@ -110,6 +114,7 @@ where
             slices,
             next_slice: None,
             reserved_after: None,
+            facts_pace: Pace::new(config.facts_interval, FACTS_LEN_MAX / 2),
             again: Vec::new(),
             last_len: 0,
             detached: BTreeSet::new(),
@@ -135,7 +140,8 @@ where
                 next_tick = Instant::now() + self.config.tick;
             }
             // Facts first, but never so that commands starve: one transaction, then one batch.
-            let worked = self.apply_waiting().await;
+            let facts_at = self.facts_pace.wait_until(Instant::now()).filter(|_| !stopping);
+            let worked = facts_at.is_none() && self.apply_waiting().await;
             if !worked && self.config.gathers(self.last_len, self.commands.len().saturating_add(self.again.len())) {
                 tokio::time::sleep(self.config.gather).await;
             }
@@ -160,7 +166,8 @@ where
                     self.slices.close();
                 }
                 Some(ended) = self.alone.join_next() => self.attach(ended.ok()),
-                slice = self.slices.recv(), if !stopping => match slice {
+                // One in the hand is enough until its time has come.
+                slice = self.slices.recv(), if !stopping && self.next_slice.is_none() => match slice {
                     Some(slice) => self.next_slice = Some(slice),
                     None => return,
                 },
@@ -168,6 +175,7 @@ where
                     Some(item) => self.again.extend(item.claim().then_some(item)),
                     None => return,
                 },
+                () = tokio::time::sleep_until(facts_at.unwrap_or(next_tick)), if facts_at.is_some() && self.next_slice.is_some() => {}
                 () = tokio::time::sleep_until(next_tick), if !stopping => {}
             }
         }
@@ -262,7 +270,9 @@ where
             return false;
         }
         metrics::counter!("fact_transactions_total").increment(1);
+        let began = Instant::now();
         let results = self.facts.apply_together(&slices, (self.clock)()).await;
+        self.facts_pace.worked(began, events);
         for (reply, result) in replies.into_iter().zip(results) {
             // The consumer may be gone; the effect is committed all the same, with its position.
             let _gone = reply.send(result);
@@ -329,6 +339,7 @@ mod tests {
             tick: Duration::from_millis(1),
             busy_pause: Duration::from_millis(1),
             gather: Duration::from_millis(1),
+            facts_interval: Duration::ZERO,
         };
         for (last_len, waiting, gathers) in
             [(0, 1, false), (3, 10, false), (4, 0, false), (4, 1, true), (64, 31, true), (64, 32, false)]

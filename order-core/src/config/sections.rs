@@ -67,6 +67,7 @@ pub struct WorkerSettings {
     pub tick_ms: u64,
     pub busy_pause_ms: u64,
     pub gather_ms: u64,
+    pub facts_interval_ms: u64,
     pub losses_max: u32,
     pub busy_wait_max_ms: u64,
     pub tries_max: u32,

@@ -5,6 +5,7 @@ use crate::application::ports::{Cause, EventStore, StoreError, Stored};
 use crate::domain::cursor::{Cursor, CursorMove, ReaderPosition};
 use crate::domain::intake::{Batch, StopReason};
 use crate::domain::reading::{Poison, PoisonReason, Reading};
+use platform::pace::Pace;
 use std::time::{Duration, Instant};
 use time::OffsetDateTime;
 use tokio::sync::mpsc;
@@ -14,6 +15,7 @@ pub(super) struct Writer<'a, S> {
     context: &'a SessionContext<S>,
     position: Option<ReaderPosition>,
     idle_since: Instant,
+    pace: Pace,
     events: u64,
     inserted: u64,
     advanced: bool,
@@ -21,7 +23,9 @@ pub(super) struct Writer<'a, S> {
 
 impl<'a, S: EventStore> Writer<'a, S> {
     pub(super) fn new(context: &'a SessionContext<S>, position: Option<ReaderPosition>) -> Self {
-        Self { context, position, idle_since: Instant::now(), events: 0, inserted: 0, advanced: false }
+        let limits = &context.limits;
+        let pace = Pace::new(Duration::from_millis(limits.batch_interval_ms), limits.batch.events_max);
+        Self { context, position, idle_since: Instant::now(), pace, events: 0, inserted: 0, advanced: false }
     }
 
     /// What it did.
@@ -38,6 +42,8 @@ impl<'a, S: EventStore> Writer<'a, S> {
                 self.context.status.alive(self.context.clock.now());
                 self.context.status.caught_up(queue.is_empty());
             }
+            let (began, len) = (tokio::time::Instant::now(), batch.len());
+            self.pace.worked(began, len);
             if batch.is_empty() {
                 if alive {
                     self.note_alive().await;
@@ -51,7 +57,7 @@ impl<'a, S: EventStore> Writer<'a, S> {
         }
     }
 
-    /// What is there, and at least one item; no waiting for more.
+    /// What is there, and at least one item. Waits for more only under load.
     async fn gather(&self, queue: &mut mpsc::Receiver<Queued>, stop: &Stop) -> Batch {
         let mut batch = Batch::new(self.context.limits.batch);
         let first = tokio::select! {
@@ -62,6 +68,11 @@ impl<'a, S: EventStore> Writer<'a, S> {
         match first {
             Some((item, _permit)) => take(&mut batch, item),
             None => batch.stop(stop.reason().unwrap_or(StopReason::Ended)),
+        }
+        tokio::select! {
+            biased;
+            () = stop.stopped() => {}
+            () = self.pace.wait() => {}
         }
         while !batch.is_full() {
             match queue.try_recv() {
