@@ -108,10 +108,11 @@ impl LaneControl {
     }
 }
 
-/// Shown as the time between two calls, so that with the calls made it gives the lane's use.
+/// Shown as the time between two calls, so that with the calls made it gives the lane's use. Without a
+/// rate it is without an end.
 fn show_rate(rate_per_s: u32) {
-    let interval = Duration::from_secs(1).checked_div(rate_per_s).unwrap_or_default();
-    metrics::gauge!("gateway_lane_call_interval_seconds").set(interval.as_secs_f64());
+    let interval = Duration::from_secs(1).checked_div(rate_per_s).map_or(f64::INFINITY, |time| time.as_secs_f64());
+    metrics::gauge!("gateway_lane_call_interval_seconds").set(interval);
 }
 
 /// Everything that a lane works with.

@@ -48,8 +48,9 @@ impl Lane {
     /// A lane that starts with a full bucket.
     #[must_use]
     pub fn new(policy: LanePolicy) -> Self {
-        let tokens = u64::from(policy.burst).saturating_mul(CALL);
-        Self { policy, lanes: 1, tokens, refilled_at: Duration::ZERO, paused_until: Duration::ZERO, failures: 0 }
+        let (refilled_at, paused_until) = (Duration::ZERO, Duration::ZERO);
+        let empty = Self { policy, lanes: 1, tokens: 0, refilled_at, paused_until, failures: 0 };
+        Self { tokens: empty.full(), ..empty }
     }
 
     /// Takes up to `wanted` calls. While the broker cannot be reached, one at a time finds out.
@@ -106,10 +107,11 @@ impl Lane {
         }
     }
 
-    /// Changes the rate; what is in the bucket stays.
+    /// Changes the rate, from this call on: what the bucket holds beyond it is gone.
     pub fn set_rate(&mut self, now: Duration, rate_per_s: u32) {
         self.refill(now);
         self.policy.rate_per_s = rate_per_s;
+        self.tokens = self.tokens.min(self.full());
     }
 
     /// Shares rate and burst with other lanes to the same broker from now on: `lanes` in all.
@@ -155,9 +157,12 @@ impl Lane {
         self.refilled_at = self.refilled_at.saturating_add(Duration::from_micros(micros));
     }
 
-    /// A full bucket: this lane's part of the burst, but always one call.
+    /// A full bucket: this lane's part of the burst, or of the calls of a second where they are fewer, but
+    /// always one call, unless the rate is none at all.
     fn full(&self) -> u64 {
-        (u64::from(self.policy.burst).saturating_mul(CALL) / u64::from(self.lanes)).max(CALL)
+        let (burst, rate) = (self.policy.burst, self.policy.rate_per_s);
+        let least = if rate == 0 { 0 } else { CALL };
+        (u64::from(burst.min(rate)).saturating_mul(CALL) / u64::from(self.lanes)).max(least)
     }
 
     fn next_token_in(&self) -> Duration {
@@ -210,6 +215,17 @@ mod tests {
         lane.set_rate(Duration::ZERO, 1);
         assert_eq!(lane.take(Duration::from_millis(999), 10).calls, 0);
         assert_eq!(lane.take(Duration::from_millis(1001), 10).calls, 1);
+    }
+
+    #[test]
+    fn a_full_bucket_is_no_way_around_a_low_rate_or_none_at_all() {
+        for (rate_per_s, at_once) in [(0, 0), (7, 7), (100, 10)] {
+            assert_eq!(Lane::new(LanePolicy { rate_per_s, ..POLICY }).take(Duration::ZERO, 20).calls, at_once);
+            let mut lane = Lane::new(POLICY);
+            lane.set_rate(Duration::ZERO, rate_per_s);
+            lane.give_back(20);
+            assert_eq!(lane.take(Duration::ZERO, 20).calls, at_once, "set to {rate_per_s}/s");
+        }
     }
 
     #[test]

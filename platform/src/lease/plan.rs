@@ -36,7 +36,8 @@ pub(super) struct Plan {
 pub(super) fn plan(me: Uuid, copies: &[Living], gives_up: bool, rows: &[Row]) -> Plan {
     let able: Vec<Uuid> = copies.iter().filter(|copy| copy.ability != Ability::Unable).map(|copy| copy.id).collect();
     let all = || copies.iter().map(|copy| copy.id).collect();
-    let sharing: Vec<Uuid> = if able.is_empty() { all() } else { able };
+    let nobody_is_able = able.is_empty();
+    let sharing: Vec<Uuid> = if nobody_is_able { all() } else { able };
     let Some(rank) = sharing.iter().position(|copy| *copy == me) else {
         let mine = rows.iter().filter(|row| row.holder == Some(me)).map(|row| row.partition).collect();
         let (keep, release) = if gives_up { (Vec::new(), mine) } else { (mine, Vec::new()) };
@@ -47,7 +48,8 @@ pub(super) fn plan(me: Uuid, copies: &[Living], gives_up: bool, rows: &[Row]) ->
     let mine = rows.iter().filter(|row| row.holder == Some(me)).map(|row| row.partition);
     let (mut keep, mut release) = (Vec::new(), Vec::new());
     for partition in mine {
-        if keep.len() < share { keep.push(partition) } else { release.push(partition) }
+        // Where nobody is able, what a copy gave up must not go back to it.
+        if nobody_is_able || keep.len() < share { keep.push(partition) } else { release.push(partition) }
     }
     let is_free = |row: &&Row| row.holder != Some(me) && (row.holder.is_none() || !row.lasts);
     let mut free: Vec<Partition> = rows.iter().filter(is_free).map(|row| row.partition).collect();
@@ -142,15 +144,14 @@ mod tests {
             abilities in prop::collection::vec(
                 prop_oneof![Just(Ability::Able), Just(Ability::Troubled), Just(Ability::Unable)], 1..6
             ),
+            holders in prop::collection::vec(1_usize..6, 16),
         ) {
             let everyone: Vec<Uuid> = (1_u8..).take(abilities.len()).map(id).collect();
             let copies: Vec<Living> =
                 everyone.iter().zip(&abilities).map(|(id, ability)| Living { id: *id, ability: *ability }).collect();
-            let mut rows = rows(&[None; 16], &[]);
-            for copy in &everyone {
-                let plan = plan(*copy, &able(&everyone), false, &rows);
-                carry_out(*copy, &plan, &mut rows);
-            }
+            let holders: Vec<Option<u8>> =
+                holders.iter().map(|holder| u8::try_from(1 + holder % abilities.len()).ok()).collect();
+            let mut rows = rows(&holders, &[]);
             let before = rows.clone();
             for _round in 0..3 {
                 for copy in &copies {
