@@ -18,7 +18,6 @@ SECONDS_EACH ?= 15
 # Of `make drill` and `make drills`.
 NAME ?=
 NAMES ?=
-SEEDS ?= 3
 ORDERS ?=
 # Of `make bench`: seconds of one measurement, connections, rounds, accounts.
 SECONDS ?= 8
@@ -75,7 +74,7 @@ drill: servers build ## One drill: NAME=chaos SEED=1 ORDERS=2000; NAME=list tell
 	@$(RUN) $(BIN)/drill --seed $(SEED) $(if $(ORDERS),--orders $(ORDERS)) $(if $(filter list,$(NAME)),list,run $(NAME))
 
 drills: servers build ## All drills, SEEDS=3 seeds each, ORDERS=2000 orders each, with a table in .run/drills.md and .json. NAMES="chaos bus" only these.
-	@$(RUN) $(BIN)/drill --seed $(SEED) $(if $(ORDERS),--orders $(ORDERS)) all $(NAMES) --seeds $(SEEDS)
+	@$(RUN) $(BIN)/drill --seed $(SEED) $(if $(ORDERS),--orders $(ORDERS)) all $(NAMES) --seeds $(or $(SEEDS),3)
 
 drill-kill: servers build ## Kills PROCESS (or all) TIMES times under load and compares with the broker. REDIS=1 stops Redis for 30 s too.
 	@$(RUN) $(BIN)/drill kill --process $(PROCESS) --times $(TIMES) --seed $(SEED) $(if $(REDIS),--redis)

@@ -20,7 +20,11 @@ use simulator::drill::push::PushOptions;
 use simulator::drill::report::{Run, markdown, rows};
 use simulator::drill::scenario::{self, SCENARIOS, Scenario};
 use simulator::drill::trace::collector::Collector;
-use simulator::drill::{burst, bus, copies, demo, kill, outage, push, trace};
+use simulator::drill::{
+    burst, bus, copies,
+    cut::{self, Network},
+    demo, kill, outage, push, trace,
+};
 use simulator::stack::with_profile;
 use simulator::stack::{Announcer, ProcessName};
 
@@ -76,6 +80,8 @@ enum Command {
     },
     /// One of two copies of each process stands still for longer than its leases, and goes on.
     Freeze,
+    /// The network between the engine and the broker is cut, silent, and lets nothing back.
+    Cut,
     /// PostgreSQL refuses every write for some seconds.
     ReadOnly,
     /// A few hundred orders, each engine process killed once, a table and a comparison.
@@ -143,6 +149,7 @@ const DRILLS: &[(&str, &str)] = &[
     ("chaos", "any process killed at any time for a minute, the servers and the broker too"),
     ("copies", "two copies of each process, one of each killed again and again"),
     ("freeze", "one of two copies of each process stands still for longer than its leases, and goes on"),
+    ("cut", "the network to the broker is cut, silent, and lets requests out and no reply back"),
     ("push", "the receiver killed while events come by stream and by push"),
     ("redis", "Redis stopped for 30 seconds, started again empty"),
     ("bus", "Redis killed, emptied, frozen and slow"),
@@ -159,6 +166,7 @@ impl Command {
         Some(match name {
             "chaos" => Self::Chaos { seconds: 60 },
             "copies" => Self::Copies { copies: 2, times: 3 },
+            "cut" => Self::Cut,
             "freeze" => Self::Freeze,
             "push" => Self::Push { times: KILLS },
             "redis" => Self::Redis,
@@ -179,6 +187,7 @@ impl Command {
             Self::List => "list".to_owned(),
             Self::All { .. } => "all".to_owned(),
             Self::Chaos { .. } => "chaos".to_owned(),
+            Self::Cut => "cut".to_owned(),
             Self::Freeze => "freeze".to_owned(),
             Self::ReadOnly => "read-only".to_owned(),
             Self::Demo => "demo".to_owned(),
@@ -220,13 +229,19 @@ impl Command {
         // What a drill of the stream alone loses must not be mended by a push.
         let no_push = (ProcessName::BrokerSim, vec![("BROKER_SIM__PUSH_URL".to_owned(), String::new())]);
         match self {
-            Self::Kill { .. } | Self::Chaos { .. } | Self::Freeze | Self::ReadOnly | Self::Copies { .. } => {
-                BTreeMap::from([(ProcessName::BrokerGateway, brisk.to_vec()), no_push])
-            }
+            Self::Kill { .. }
+            | Self::Chaos { .. }
+            | Self::Cut
+            | Self::Freeze
+            | Self::ReadOnly
+            | Self::Copies { .. } => BTreeMap::from([(ProcessName::BrokerGateway, brisk.to_vec()), no_push]),
             Self::Broker { .. } => {
                 let base = BTreeMap::from([(ProcessName::BrokerGateway, brisk.to_vec()), no_push]);
                 let Some(scenario) = self.scenario() else { return base };
                 let mut variables = with_profile(base, scenario.profile);
+                let gateway = variables.entry(ProcessName::BrokerGateway).or_default();
+                let own = scenario.gateway.iter();
+                gateway.extend(own.map(|(name, value)| (format!("BROKER_GATEWAY__{name}"), (*value).to_owned())));
                 if let Some(window_ms) = scenario.key_window_ms {
                     for (process, name) in [
                         (ProcessName::BrokerSim, "BROKER_SIM__KEY_WINDOW_MS"),
@@ -297,6 +312,19 @@ async fn run(mut arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Trace => Some(Collector::start(trace::AUTHORIZATION).await.context("the collector")?),
         _ => None,
     };
+    let network = match arguments.command {
+        Command::Cut => Some(Network::start().await.context("the network")?),
+        _ => None,
+    };
+    let mut extra = collector.as_ref().map_or_else(|| arguments.command.extra(), trace::variables);
+    if let Some(network) = &network {
+        for (process, prefix) in
+            [(ProcessName::BrokerGateway, "BROKER_GATEWAY"), (ProcessName::FillReceiver, "FILL_RECEIVER")]
+        {
+            let variable = (format!("{prefix}__BROKER__BASE_URL"), network.url().to_owned());
+            extra.entry(process).or_default().push(variable);
+        }
+    }
     let demo = matches!(arguments.command, Command::Demo);
     let started = Instant::now();
     let options = ExerciseOptions {
@@ -307,11 +335,12 @@ async fn run(mut arguments: Arguments) -> anyhow::Result<ExitCode> {
         copies: arguments.command.copies(),
         faults: arguments.command.has_faults() && !arguments.no_faults,
         deposits: arguments.command.deposits(),
-        extra: collector.as_ref().map_or_else(|| arguments.command.extra(), trace::variables),
+        extra,
+        broker_url: network.as_ref().map(Network::leads_to),
         announce: announcer(demo),
     };
     let exercise = Box::pin(Exercise::start(options)).await?;
-    let mut result = Box::pin(perform(&exercise, &arguments, collector.as_ref())).await;
+    let mut result = Box::pin(perform(&exercise, &arguments, collector.as_ref(), network.as_ref())).await;
     if let Ok((outcome, _)) = &mut result {
         complete(&exercise, outcome, &arguments.command).await;
     }
@@ -334,6 +363,7 @@ async fn perform(
     exercise: &Exercise,
     arguments: &Arguments,
     collector: Option<&Collector>,
+    network: Option<&Network>,
 ) -> anyhow::Result<(Outcome, String)> {
     let settle = Duration::from_secs(arguments.settle_limit_s);
     let load = LoadOptions {
@@ -369,6 +399,7 @@ async fn perform(
             };
             kill::run(exercise, &options).await?
         }
+        Command::Cut => cut::run(exercise, network.context("there is no network")?, load, settle).await?,
         Command::Freeze => outage::freeze(exercise, arguments.seed, load, settle).await?,
         Command::ReadOnly => outage::read_only(exercise, load, settle).await?,
         Command::Kill { process, times, redis } => {
@@ -421,7 +452,7 @@ async fn complete(exercise: &Exercise, outcome: &mut Outcome, command: &Command)
     outcome.note("unavailable_ms", u64::try_from(gap.as_millis()).unwrap_or(u64::MAX));
     outcome.require(outcome.faults() > 0 || matches!(command, Command::Trace | Command::Demo), "no fault ever hit");
     let orders: BTreeSet<_> = outcome.violations().iter().filter_map(|found| found.order).take(STORIES_MAX).collect();
-    if orders.is_empty() {
+    if outcome.is_ok() {
         return;
     }
     let mut stories = Vec::new();
@@ -465,7 +496,8 @@ async fn run_all(arguments: &Arguments, names: &[String], seeds: u64) -> anyhow:
                 command.args(["--orders", &orders.to_string()]);
             }
             command.stdin(Stdio::null()).stderr(Stdio::inherit()).kill_on_drop(true);
-            let output = command.stdout(Stdio::piped()).output().await?;
+            // Not `output()`, which keeps what is said meanwhile to itself.
+            let output = command.stdout(Stdio::piped()).spawn()?.wait_with_output().await?;
             let said = String::from_utf8_lossy(&output.stdout);
             let line = said.lines().last().unwrap_or_default();
             say(line);

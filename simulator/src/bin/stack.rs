@@ -110,6 +110,7 @@ async fn run(command: Command, checkout: &Path, layout: Layout) -> anyhow::Resul
                 copies,
                 given: GivenServers::from_variables(|name| std::env::var(name).ok())?,
                 extra: surroundings(profile, minute_ms, clock_shows.as_deref())?,
+                broker_url: None,
                 announce: announcer(),
             };
             up(options).await

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use contracts::alpaca::OrderStatus;
@@ -53,6 +53,8 @@ pub struct ExerciseOptions {
     pub deposits: Vec<Decimal>,
     /// Further variables of single processes.
     pub extra: BTreeMap<ProcessName, Vec<(String, String)>>,
+    /// Told the simulated broker's base URL before the services start.
+    pub broker_url: Option<Arc<OnceLock<String>>>,
     /// Where to say what happens.
     pub announce: Announcer,
 }
@@ -106,6 +108,7 @@ impl Exercise {
             // Always its own: it wipes them, and stops them.
             given: GivenServers::default(),
             extra: options.extra,
+            broker_url: options.broker_url,
             announce: options.announce.clone(),
         })
         .await?;

@@ -9,6 +9,7 @@ pub mod burst;
 pub mod bus;
 pub mod check;
 pub mod copies;
+pub mod cut;
 pub mod demo;
 pub mod exercise;
 pub mod health;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
@@ -11,10 +12,13 @@ use super::load::{Load, LoadOptions};
 use super::oracle::{FaultTally, faults};
 use super::outcome::Outcome;
 use crate::broker::profile::Profile;
-use crate::stack::StackError;
+use crate::stack::{ProcessName, StackError};
 
 /// Between two acts of the drill's own.
 const BETWEEN: Duration = Duration::from_secs(2);
+/// When the gateway is stopped, with attempts whose replies are lost, and for how long.
+const FROZEN_FROM: Duration = Duration::from_secs(6);
+const FROZEN_FOR: Duration = Duration::from_secs(17);
 /// How often everything is taken back, or the streams are stopped.
 const ACTS: u32 = 3;
 
@@ -25,6 +29,8 @@ pub enum Act {
     Watch,
     /// Takes back every execution of the last seconds, several times.
     BustAll,
+    /// Stops the gateway in the middle of its ladder, until after the window of its first attempts' keys.
+    FreezeGateway,
     /// Lets the streams stand still and drop what they did not tell, several times.
     StopStreams,
 }
@@ -40,12 +46,16 @@ pub struct Scenario {
     pub profile: Profile,
     /// The deposit of each customer in US dollars.
     pub deposit: i64,
-    /// Further variables of the gateway and of the broker: `(process, name, value)`.
+    /// How long a windowed broker knows a key, where it is not the stack's own length.
     pub key_window_ms: Option<u32>,
+    /// Further variables of the gateway, without their prefix.
+    pub gateway: &'static [(&'static str, &'static str)],
     /// Probabilities, by call.
     pub faults: &'static [(&'static str, &'static [(&'static str, &'static str)])],
     /// Rules by time: kind, call, from and until in milliseconds after the start of the load.
     pub spans: &'static [(&'static str, &'static str, u32, u32)],
+    /// How long their faults last, where they take time.
+    pub delay_ms: Option<u32>,
     /// What the drill does itself.
     pub act: Act,
 }
@@ -71,8 +81,10 @@ const QUIET: Scenario = Scenario {
     profile: Profile::Full,
     deposit: 2_000_000,
     key_window_ms: None,
+    gateway: &[],
     faults: &[],
     spans: &[],
+    delay_ms: None,
     act: Act::Watch,
 };
 
@@ -109,14 +121,14 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "window-crossed",
-        what: "every reply and every answer is lost until used keys are new orders: nothing may be sent again",
+        what: "orders stay unrecorded and the gateway stands still until used keys are new orders: no sending again",
         profile: Profile::Windowed,
+        // As short as the gateway takes it: its ladder of 15 s, the longest flight and a second for the clocks.
         key_window_ms: Some(20_000),
-        spans: &[
-            ("drop_reply", "submit", 2_000, 26_000),
-            ("drop_reply", "lookup", 2_000, 26_000),
-            ("drop_reply", "cancel", 2_000, 26_000),
-        ],
+        gateway: &[("PROFILE__LONGEST_FLIGHT_MS", "3000"), ("PROFILE__RECORD_LAG_MAX_MS", "35000")],
+        act: Act::FreezeGateway,
+        spans: &[("record_late", "submit", 2_000, 26_000)],
+        delay_ms: Some(30_000),
         ..QUIET
     },
     Scenario {
@@ -137,7 +149,7 @@ pub const SCENARIOS: &[Scenario] = &[
                     ("reject_late", "0.05"),
                 ],
             ),
-            ("cancel", &[("fill_after_cancel", "0.3"), ("cancel_refused", "0.1"), ("cancel_rejected_late", "0.1")]),
+            ("cancel", &[("fill_after_cancel", "0.3"), ("cancel_refused", "0.25"), ("cancel_rejected_late", "0.2")]),
         ],
         ..QUIET
     },
@@ -197,7 +209,10 @@ pub async fn run(
 ) -> Result<Outcome, StackError> {
     exercise.configure_broker(&scenario.config(true)).await?;
     for (kind, call, from_ms, until_ms) in scenario.spans {
-        let rule = json!({"fault": kind, "on": call, "from_ms": from_ms, "until_ms": until_ms});
+        let mut rule = json!({"fault": kind, "on": call, "from_ms": from_ms, "until_ms": until_ms});
+        if let (Some(delay_ms), Some(rule)) = (scenario.delay_ms, rule.as_object_mut()) {
+            rule.insert("delay_ms".to_owned(), delay_ms.into());
+        }
         exercise.add_fault(&rule).await?;
     }
     let span = Duration::from_millis(scenario.spans.iter().map(|span| u64::from(span.3)).max().unwrap_or(0));
@@ -210,8 +225,11 @@ pub async fn run(
     exercise.configure_broker(&scenario.config(false)).await?;
     let mut outcome = Outcome::settled(exercise.settle(&posted, settle_limit).await);
     outcome.require(outcome.tally().filled > 0, "no order was filled");
-    outcome.strike(acts);
-    outcome.require(scenario.act == Act::Watch || acts > 0, "nothing was taken back, no stream was stopped");
+    if scenario.act != Act::FreezeGateway {
+        // A process that is frozen counts as any other intervention.
+        outcome.strike(acts);
+    }
+    outcome.require(scenario.act == Act::Watch || acts > 0, "the drill itself changed nothing");
     let sim = &exercise.stack.addresses().sim;
     let struck: BTreeMap<String, FaultTally> = faults(exercise.stack.http(), sim).await.unwrap_or_default();
     for kind in scenario.kinds() {
@@ -227,10 +245,18 @@ async fn act(exercise: &Exercise, act: Act) -> Result<u64, StackError> {
     if act == Act::Watch {
         return Ok(struck);
     }
+    if act == Act::FreezeGateway {
+        sleep(FROZEN_FROM).await;
+        exercise.stack.signal(ProcessName::BrokerGateway, Signal::SIGSTOP).await?;
+        exercise.say("the gateway stands still");
+        sleep(FROZEN_FOR).await;
+        exercise.stack.signal(ProcessName::BrokerGateway, Signal::SIGCONT).await?;
+        return Ok(1);
+    }
     for _ in 0..ACTS {
         sleep(BETWEEN).await;
         match act {
-            Act::Watch => {}
+            Act::Watch | Act::FreezeGateway => {}
             Act::BustAll => {
                 let body = json!({"since_ms_ago": 1_500});
                 let told = tell_broker(&exercise.stack, reqwest::Method::POST, "/sim/v1/busts", &body).await?;

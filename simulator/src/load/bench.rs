@@ -70,6 +70,7 @@ pub async fn run(options: BenchOptions) -> Result<(Summary, Outcome), LoadError>
         copies: 1,
         given: GivenServers::default(),
         extra: settings(&options),
+        broker_url: None,
         announce: options.announce.clone(),
     }))
     .await?;

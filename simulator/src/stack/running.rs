@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use base64::Engine;
@@ -46,6 +46,8 @@ pub struct StackOptions {
     pub given: GivenServers,
     /// Further variables of single processes.
     pub extra: BTreeMap<ProcessName, Vec<(String, String)>>,
+    /// Told the simulated broker's base URL before the services start.
+    pub broker_url: Option<Arc<OnceLock<String>>>,
     /// Where to say what happens.
     pub announce: Announcer,
 }
@@ -156,6 +158,9 @@ impl Stack {
         let Some(addresses) = copies.first().cloned() else {
             return Err(StackError::Settings("a stack has at least one copy of each process".to_owned()));
         };
+        if let Some(known) = &options.broker_url {
+            let _again = known.set(addresses.sim.clone());
+        }
         say("starting the services");
         let names = ProcessName::with_copies(options.copies);
         for name in names.iter().copied() {

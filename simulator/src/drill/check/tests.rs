@@ -1,6 +1,6 @@
 //! The comparison must find every way in which a world can be wrong.
 
-use super::super::oracle::BrokerExecution;
+use super::super::oracle::{BrokerExecution, Report};
 use super::*;
 use contracts::broker_key::BrokerKey;
 use contracts::ids::OrderId;
@@ -147,6 +147,31 @@ fn every_wrong_world_is_found() {
         let verdict = compare(&[view], &broker);
         assert!(verdict.violations.iter().any(|found| found.kind == kind), "{name}: {:?}", verdict.violations);
     }
+}
+
+#[test]
+fn an_order_that_was_traded_whole_after_its_end_is_filled_and_one_that_was_not_is_wrong() {
+    for (traded, clean) in [(5, true), (4, false)] {
+        let (view, mut broker) = world();
+        broker[0].status = "canceled".to_owned();
+        let execution = BrokerExecution { execution_id: id(1), qty: Decimal::from(traded), price: Decimal::ONE };
+        broker[0].reports = vec![Report { kind: ReportKind::Trade, previous: None, execution }];
+        assert_eq!(compare(&[view], &broker).is_clean(), clean, "{traded} traded");
+    }
+}
+
+/// A bust takes shares back that were sold on, and cash that was spent: the customer owes them.
+#[test]
+fn owed_cash_and_shares_are_neither_buying_power_nor_held() {
+    let (mut view, mut broker) = world();
+    broker[0].executions.clear();
+    view.orders[0].filled_qty = Decimal::ZERO;
+    view.deposit = Decimal::from(-500);
+    view.account.cash = Decimal::from(-300);
+    view.account.buying_power = Decimal::ZERO;
+    view.positions[0].qty = Decimal::from(-2);
+    view.positions[0].qty_available = Some(Decimal::ZERO);
+    assert_eq!(compare(&[view], &broker).violations, []);
 }
 
 #[test]
