@@ -1,24 +1,23 @@
 //! `drill`: failures made on purpose, and the demonstration.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
-use std::process::{ExitCode, Stdio};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use rust_decimal::Decimal;
-use serde_json::json;
+use simulator::drill::closing::complete;
 use simulator::drill::exercise::{Exercise, ExerciseOptions};
 use simulator::drill::kill::KillOptions;
 use simulator::drill::load::LoadOptions;
-use simulator::drill::oracle::faults;
 use simulator::drill::outcome::Outcome;
 use simulator::drill::push::PushOptions;
-use simulator::drill::report::{Run, markdown, rows};
 use simulator::drill::scenario::{self, SCENARIOS, Scenario};
+use simulator::drill::series::Series;
 use simulator::drill::trace::collector::Collector;
 use simulator::drill::{
     burst, bus, copies,
@@ -134,8 +133,6 @@ enum Command {
 
 /// Orders of a drill at least, where nobody asks for another number.
 const ORDERS_MIN: usize = 300;
-/// Orders whose story is told.
-const STORIES_MAX: usize = 20;
 /// Kills of a drill that is run by its name.
 const KILLS: u32 = 12;
 
@@ -342,7 +339,8 @@ async fn run(mut arguments: Arguments) -> anyhow::Result<ExitCode> {
     let exercise = Box::pin(Exercise::start(options)).await?;
     let mut result = Box::pin(perform(&exercise, &arguments, collector.as_ref(), network.as_ref())).await;
     if let Ok((outcome, _)) = &mut result {
-        complete(&exercise, outcome, &arguments.command).await;
+        let may_be_harmless = matches!(arguments.command, Command::Trace | Command::Demo);
+        complete(&exercise, outcome, may_be_harmless).await;
     }
     exercise.stack.shutdown().await;
     let (mut outcome, table) = result?;
@@ -435,39 +433,6 @@ async fn perform(
     Ok((outcome, String::new()))
 }
 
-/// Adds what every drill tells: which faults hit, how long customers waited, and the story of each violation.
-async fn complete(exercise: &Exercise, outcome: &mut Outcome, command: &Command) {
-    let sim = &exercise.stack.addresses().sim;
-    let hits: BTreeMap<String, u64> = match faults(exercise.stack.http(), sim).await {
-        Ok(kinds) => kinds.into_iter().map(|(kind, tally)| (kind, tally.hits)).filter(|(_, hits)| *hits > 0).collect(),
-        Err(error) => {
-            outcome.require(false, &format!("the faults could not be counted: {error}"));
-            BTreeMap::new()
-        }
-    };
-    outcome.strike(hits.values().sum::<u64>() + exercise.stack.interventions());
-    outcome.note("broker_faults", json!(hits));
-    outcome.note("interventions", exercise.stack.interventions());
-    let gap = exercise.availability.longest_gap();
-    outcome.note("unavailable_ms", u64::try_from(gap.as_millis()).unwrap_or(u64::MAX));
-    outcome.require(outcome.faults() > 0 || matches!(command, Command::Trace | Command::Demo), "no fault ever hit");
-    let orders: BTreeSet<_> = outcome.violations().iter().filter_map(|found| found.order).take(STORIES_MAX).collect();
-    if outcome.is_ok() {
-        return;
-    }
-    let mut stories = Vec::new();
-    for order in orders {
-        stories.push(exercise.story(order).await);
-    }
-    let found: Vec<String> = outcome.violations().iter().map(ToString::to_string).collect();
-    let file = exercise.stack.layout().run().join("violations.json");
-    let text = format!("{:#}\n", json!({"violations": found, "stories": stories}));
-    match std::fs::write(&file, text) {
-        Ok(()) => exercise.say(&format!("the whole story of each order with a violation: {}", file.display())),
-        Err(error) => exercise.say(&format!("{}: {error}", file.display())),
-    }
-}
-
 fn list() {
     for scenario in SCENARIOS {
         say(&format!("{:<22} {}", scenario.name, scenario.what));
@@ -477,42 +442,22 @@ fn list() {
     }
 }
 
-/// Each drill with each seed is a process of its own; a table is the end, and `.run/drills.md` and `.json`.
 async fn run_all(arguments: &Arguments, names: &[String], seeds: u64) -> anyhow::Result<ExitCode> {
-    let all: Vec<&str> =
-        SCENARIOS.iter().map(|scenario| scenario.name).chain(DRILLS.iter().map(|(name, _)| *name)).collect();
-    let wanted: Vec<&str> = if names.is_empty() { all } else { names.iter().map(String::as_str).collect() };
-    if let Some(unknown) = wanted.iter().find(|name| Command::named(name).is_none()) {
+    let all = SCENARIOS.iter().map(|scenario| scenario.name).chain(DRILLS.iter().map(|(name, _)| *name));
+    let names: Vec<String> = if names.is_empty() { all.map(str::to_owned).collect() } else { names.to_vec() };
+    if let Some(unknown) = names.iter().find(|name| Command::named(name).is_none()) {
         anyhow::bail!("there is no drill {unknown:?}; see `drill list`");
     }
-    let program = std::env::current_exe()?;
-    let mut runs = Vec::new();
-    for name in wanted {
-        for seed in arguments.seed..arguments.seed.saturating_add(seeds) {
-            let mut command = tokio::process::Command::new(&program);
-            command.arg("--checkout").arg(&arguments.checkout).args(["--seed", &seed.to_string()]);
-            command.args(["--settle-limit-s", &arguments.settle_limit_s.to_string(), "run", name]);
-            if let Some(orders) = arguments.orders {
-                command.args(["--orders", &orders.to_string()]);
-            }
-            command.stdin(Stdio::null()).stderr(Stdio::inherit()).kill_on_drop(true);
-            // Not `output()`, which keeps what is said meanwhile to itself.
-            let output = command.stdout(Stdio::piped()).spawn()?.wait_with_output().await?;
-            let said = String::from_utf8_lossy(&output.stdout);
-            let line = said.lines().last().unwrap_or_default();
-            say(line);
-            let (drill, passed) = (name.to_owned(), output.status.success());
-            runs.push(Run { drill, seed, passed, line: serde_json::from_str(line).unwrap_or_default() });
-        }
-    }
-    let rows = rows(&runs);
-    let table = markdown(&rows);
-    say(&format!("\n{table}"));
-    let folder = arguments.checkout.join(".run");
-    std::fs::create_dir_all(&folder)?;
-    std::fs::write(folder.join("drills.md"), &table)?;
-    std::fs::write(folder.join("drills.json"), serde_json::to_string_pretty(&rows)?)?;
-    Ok(if runs.iter().all(|run| run.passed) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let series = Series {
+        program: std::env::current_exe()?,
+        checkout: arguments.checkout.clone(),
+        names,
+        seed: arguments.seed,
+        seeds,
+        orders: arguments.orders,
+        settle_limit_s: arguments.settle_limit_s,
+    };
+    Ok(if series.run(say).await? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn finish_demo(outcome: &Outcome, table: &str) {
