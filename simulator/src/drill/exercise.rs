@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -32,6 +33,8 @@ const CANCEL_PAUSE: Duration = Duration::from_secs(2);
 /// How long orders that the broker is not known to have are left to the gateway's ladder, 15 s and its attempts on a
 /// stack. A cancel stops the ladder: an order that was lost is then in doubt until its `valid_until` has passed.
 const LADDER_LIMIT: Duration = Duration::from_secs(30);
+/// How often a process that gives up is started again, in a row.
+const STARTS_MAX: u32 = 5;
 /// Most steps of the way to rest that are told.
 const STEPS_MAX: usize = 40;
 
@@ -89,6 +92,7 @@ pub struct Exercise {
     pub traders: Vec<Trader>,
     /// How long they waited.
     pub availability: Arc<Availability>,
+    gave_up: AtomicU64,
     announce: Announcer,
 }
 
@@ -121,7 +125,7 @@ impl Exercise {
             let trader = Trader::new(index, deposit, opened.1, base_url, stack.http().clone());
             traders.push(trader.at(base_urls).counted_by(availability.clone()));
         }
-        let exercise = Self { stack, traders, availability, announce: options.announce };
+        let exercise = Self { stack, traders, availability, gave_up: AtomicU64::new(0), announce: options.announce };
         if options.faults {
             exercise.configure_broker(&broker_faults()).await?;
         }
@@ -160,9 +164,41 @@ impl Exercise {
     /// # Errors
     /// When it is not running, or cannot be started.
     pub async fn kill_and_restart(&self, name: ProcessName, dead_for: Duration) -> Result<(), StackError> {
-        self.stack.kill(name).await?;
+        match self.stack.kill(name).await {
+            Err(StackError::ProcessDead(_)) => self.has_given_up(name),
+            killed => killed?,
+        }
         sleep(dead_for).await;
         self.stack.restart(name).await.map(drop)
+    }
+
+    /// Waits until a process is ready. One that gave up, as when its database was away at its start, is started again,
+    /// as a service manager does.
+    ///
+    /// # Errors
+    /// When it gives up again and again, or cannot be started.
+    pub async fn ready(&self, name: ProcessName) -> Result<(), StackError> {
+        for _ in 0..STARTS_MAX {
+            match self.stack.wait_ready(name).await {
+                Err(StackError::DiedEarly { .. }) => {
+                    self.has_given_up(name);
+                    self.stack.restart(name).await?;
+                }
+                other => return other,
+            }
+        }
+        self.stack.wait_ready(name).await
+    }
+
+    fn has_given_up(&self, name: ProcessName) {
+        self.say(&format!("{name} gave up by itself"));
+        let _before = self.gave_up.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often a process ended by itself.
+    #[must_use]
+    pub fn gave_up(&self) -> u64 {
+        self.gave_up.load(Ordering::Relaxed)
     }
 
     /// Cancels what the broker has, waits until everything is at rest, and compares. At the limit it tells what is
