@@ -66,7 +66,15 @@ impl Books {
     /// What is to be written, one plan an account.
     #[must_use]
     pub fn close(self) -> Vec<Plan> {
-        self.plans.into_values().filter(|plan| !plan.is_empty()).collect()
+        let read = self.snapshot.accounts;
+        let plans = self.plans.into_values().map(|mut plan| {
+            let was = read.get(&plan.account.id).map(|account| &account.positions);
+            let now = &plan.account.positions;
+            // Most orders leave the holding as it is: a purchase that is only asked for, an acknowledgement.
+            plan.changed_positions.retain(|symbol| was.and_then(|was| was.get(symbol)) != now.get(symbol));
+            plan
+        });
+        plans.filter(|plan| !plan.is_empty()).collect()
     }
 
     /// The account as it stands in this batch.
