@@ -1,9 +1,11 @@
 //! One keep-alive connection to the order API.
 
-use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::io;
 use std::time::Duration;
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::drill::trader::Placed;
@@ -30,14 +32,15 @@ impl Connection {
     ///
     /// # Errors
     /// The system's.
-    pub(super) fn open(address: &str) -> io::Result<Self> {
-        let stream = connect(address)?;
+    pub(super) async fn open(address: &str) -> io::Result<Self> {
+        let stream = connect(address).await?;
         Ok(Self { address: address.to_owned(), stream: Some(stream), buffer: vec![0; ANSWER_LEN_MAX], filled: 0 })
     }
 
     /// Posts one request and reads its answer.
-    pub(super) fn post(&mut self, request: &[u8]) -> Placed {
-        match self.exchange(request) {
+    pub(super) async fn post(&mut self, request: &[u8]) -> Placed {
+        let answer = timeout(CALL_LIMIT, self.exchange(request)).await;
+        match answer.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok(placed) => placed,
             Err(error) => {
                 // What is left of a broken exchange must not be taken for the next answer.
@@ -47,17 +50,17 @@ impl Connection {
         }
     }
 
-    fn exchange(&mut self, request: &[u8]) -> io::Result<Placed> {
+    async fn exchange(&mut self, request: &[u8]) -> io::Result<Placed> {
         let mut stream = match self.stream.take() {
             Some(stream) => stream,
-            None => connect(&self.address)?,
+            None => connect(&self.address).await?,
         };
-        stream.write_all(request)?;
+        stream.write_all(request).await?;
         self.filled = 0;
         loop {
             let room = self.buffer.get_mut(self.filled..).filter(|room| !room.is_empty());
             let room = room.ok_or_else(|| invalid("the answer is too long"))?;
-            let len = stream.read(room)?;
+            let len = stream.read(room).await?;
             if len == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
@@ -74,11 +77,9 @@ impl Connection {
     }
 }
 
-fn connect(address: &str) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect(address)?;
+async fn connect(address: &str) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(CALL_LIMIT))?;
-    stream.set_write_timeout(Some(CALL_LIMIT))?;
     Ok(stream)
 }
 

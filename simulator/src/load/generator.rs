@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use futures_util::stream::{FuturesUnordered, TryStreamExt};
 use hdrhistogram::Histogram;
+use tokio::sync::{Mutex, mpsc};
 
 use super::connection::Connection;
 use super::{LoadError, OrderBook};
@@ -37,7 +39,7 @@ pub enum Arrivals {
 pub struct LoadPlan {
     /// How orders arrive.
     pub arrivals: Arrivals,
-    /// Connections, each with a thread.
+    /// Connections.
     pub connections: usize,
     /// For how long orders are posted.
     pub duration: Duration,
@@ -72,46 +74,81 @@ impl LoadResult {
     }
 }
 
-/// Posts the orders of `book` at `api_url`. Blocks its thread.
+/// Posts the orders of `book` at `api_url`. Blocks its thread, which serves all connections: a thread for each would
+/// make the server wake one up with every answer, and what that costs would look like the server's own.
 ///
 /// # Errors
 /// [`LoadError`] when a connection cannot be opened; what happens to an opened one is part of the result.
 pub fn run(book: &OrderBook, api_url: &str, plan: &LoadPlan) -> Result<LoadResult, LoadError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(LoadError::Runtime)?;
+    runtime.block_on(post_all(book, api_url, plan))
+}
+
+async fn post_all(book: &OrderBook, api_url: &str, plan: &LoadPlan) -> Result<LoadResult, LoadError> {
     let address = api_url.strip_prefix("http://").ok_or_else(|| LoadError::Address(api_url.to_owned()))?;
-    let connect = || Connection::open(address);
-    let connections = (0..plan.connections).map(|_| connect()).collect::<Result<Vec<_>, _>>();
-    let connections = connections.map_err(|source| LoadError::Connect { address: address.to_owned(), source })?;
-    let pace = Pace { plan, start: Instant::now(), taken: AtomicU64::new(0) };
-    let mut whole = Share::new()?;
-    thread::scope(|scope| {
-        let workers: Vec<_> =
-            connections.into_iter().map(|connection| scope.spawn(|| work(book, &pace, connection))).collect();
-        for worker in workers {
-            whole.add(worker.join().map_err(|_| LoadError::Thread)??);
-        }
-        Ok::<_, LoadError>(())
-    })?;
-    let elapsed = pace.start.elapsed();
+    let connect = |_| async {
+        Connection::open(address).await.map_err(|source| LoadError::Connect { address: address.to_owned(), source })
+    };
+    let connections: Vec<Connection> =
+        (0..plan.connections).map(connect).collect::<FuturesUnordered<_>>().try_collect().await?;
+    let start = Instant::now();
+    let queue = Queue::open(*plan, start);
+    let workers: FuturesUnordered<_> =
+        connections.into_iter().map(|connection| work(book, &queue, connection)).collect();
+    let whole = workers.try_fold(Share::new()?, async |whole, share| Ok(whole.with(share))).await?;
+    let elapsed = start.elapsed();
     Ok(LoadResult { posted: whole.posted, latency_us: whole.latency_us, elapsed, held_up: whole.held_up })
 }
 
+/// An order's number and the moment when it arrives.
+type Arrival = (u64, Instant);
+
 /// Which order comes next, and when.
 #[derive(Debug)]
-struct Pace<'a> {
-    plan: &'a LoadPlan,
-    start: Instant,
-    taken: AtomicU64,
+enum Queue {
+    Closed { plan: LoadPlan, start: Instant, taken: AtomicU64 },
+    Open(Mutex<mpsc::Receiver<Arrival>>),
 }
 
-impl Pace<'_> {
-    /// The next order's number and the moment when it arrives; none when the time is over.
-    fn next(&self) -> Option<(u64, Instant)> {
-        let place = self.taken.fetch_add(1, Ordering::Relaxed);
-        let at = match self.plan.arrivals {
-            Arrivals::Closed => self.start.elapsed(),
-            Arrivals::Open { per_s } => offset(place, per_s),
-        };
-        (at < self.plan.duration).then(|| (self.plan.first_number + place, self.start + at))
+impl Queue {
+    fn open(plan: LoadPlan, start: Instant) -> Self {
+        match plan.arrivals {
+            Arrivals::Closed => Self::Closed { plan, start, taken: AtomicU64::new(0) },
+            Arrivals::Open { per_s } => {
+                // Room for all of them: arrivals do not wait for the server.
+                let all = plan.duration.as_nanos() * u128::from(per_s) / NANOS + 1;
+                let (arrivals, waiting) = mpsc::channel(usize::try_from(all).unwrap_or(usize::MAX >> 3).max(1));
+                // A thread sleeps to within some 60 microseconds, a timer of the runtime to a millisecond.
+                thread::spawn(move || arrive(&plan, per_s, start, &arrivals));
+                Self::Open(Mutex::new(waiting))
+            }
+        }
+    }
+
+    /// The next one, once it has arrived; none when the time is over.
+    async fn next(&self) -> Option<Arrival> {
+        match self {
+            Self::Closed { plan, start, taken } => {
+                let now = Instant::now();
+                let place = taken.fetch_add(1, Ordering::Relaxed);
+                (now.duration_since(*start) < plan.duration).then(|| (plan.first_number + place, now))
+            }
+            Self::Open(waiting) => waiting.lock().await.recv().await,
+        }
+    }
+}
+
+fn arrive(plan: &LoadPlan, per_s: u64, start: Instant, arrivals: &mpsc::Sender<Arrival>) {
+    for place in 0.. {
+        let after = offset(place, per_s);
+        if after >= plan.duration {
+            return;
+        }
+        let at = start + after;
+        thread::sleep(at.saturating_duration_since(Instant::now()));
+        if arrivals.blocking_send((plan.first_number + place, at)).is_err() {
+            return;
+        }
     }
 }
 
@@ -134,26 +171,22 @@ impl Share {
         Ok(Self { posted: Vec::new(), latency_us, held_up: 0 })
     }
 
-    fn add(&mut self, other: Self) {
+    fn with(mut self, other: Self) -> Self {
         self.posted.extend(other.posted);
         self.held_up += other.held_up;
         // Both have the same bounds.
         let _fits = self.latency_us.add(&other.latency_us);
+        self
     }
 }
 
-fn work(book: &OrderBook, pace: &Pace<'_>, mut connection: Connection) -> Result<Share, LoadError> {
+async fn work(book: &OrderBook, queue: &Queue, mut connection: Connection) -> Result<Share, LoadError> {
     let mut share = Share::new()?;
-    while let Some((number, at)) = pace.next() {
+    while let Some((number, at)) = queue.next().await {
         let Some((trader, order)) = book.order(number) else { break };
         let Some((_, request)) = trader.raw_post(&order) else { break };
-        let now = Instant::now();
-        if at > now {
-            thread::sleep(at - now);
-        } else if now - at > HELD_UP {
-            share.held_up += 1;
-        }
-        let placed = connection.post(&request);
+        share.held_up += u64::from(at.elapsed() > HELD_UP);
+        let placed = connection.post(&request).await;
         let latency_us = u64::try_from(at.elapsed().as_micros()).unwrap_or(u64::MAX);
         share.latency_us.saturating_record(latency_us);
         share.posted.push((number, placed));

@@ -1,6 +1,6 @@
 //! Load on the order API, and the benchmark that is made of it.
 //!
-//! The generator shares the machine with what it measures, so it is lean: a thread and a socket a connection, requests
+//! The generator shares the machine with what it measures, so it is lean: one thread for all connections, requests
 //! that are written in one piece, and answers of which only the id is read.
 
 mod account;
@@ -41,9 +41,12 @@ pub enum LoadError {
     /// The histogram of latencies.
     #[error("latencies could not be recorded")]
     Histogram(#[from] hdrhistogram::CreationError),
-    /// A worker thread failed.
-    #[error("a thread of the generator ended early")]
+    /// The thread of the generator failed.
+    #[error("the thread of the generator ended early")]
     Thread,
+    /// Its event loop could not be made.
+    #[error("the generator's event loop could not be made")]
+    Runtime(#[source] std::io::Error),
     /// pgbench did not do its work.
     #[error("pgbench: {0}")]
     Pgbench(String),
