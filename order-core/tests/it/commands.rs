@@ -221,6 +221,8 @@ async fn an_order_outside_its_session_is_reserved_and_released_once_at_the_open(
 struct Flaky<S> {
     inner: S,
     fault: Arc<AtomicU8>,
+    /// Whether batches commit in one round trip, where they can.
+    at_once: bool,
 }
 
 const COMMITTED: u8 = 1;
@@ -243,6 +245,24 @@ impl<S: Store> Store for Flaky<S> {
     }
     async fn load(&self, wants: &Wants) -> Result<Snapshot, StoreError> {
         self.inner.load(wants).await
+    }
+    async fn commit_at_once(
+        &self,
+        plans: &[Plan],
+        versions: &BTreeMap<AccountId, i64>,
+        now: OffsetDateTime,
+    ) -> Result<bool, StoreError> {
+        if !self.at_once || self.fault.load(Ordering::SeqCst) == DOWN {
+            return Ok(false);
+        }
+        let fault = self.fault.swap(0, Ordering::SeqCst);
+        if fault != ROLLED_BACK {
+            assert!(self.inner.commit_at_once(plans, versions, now).await?, "nobody else writes these accounts");
+        }
+        if fault == COMMITTED_THEN_DOWN {
+            self.fault.store(DOWN, Ordering::SeqCst);
+        }
+        if fault == 0 { Ok(true) } else { Err(StoreError::CommitUnknown { source: "connection reset".into() }) }
     }
     async fn reserved(
         &self,
@@ -283,48 +303,84 @@ impl<T: Transaction> Transaction for FlakyTx<T> {
 
 #[tokio::test]
 async fn an_unconfirmed_commit_is_looked_up_and_never_done_twice() {
-    let world = World::new().await;
-    let account = world.account("1000").await;
-    let fault = Arc::new(AtomicU8::new(0));
-    let flaky = Flaky { inner: world.store.clone(), fault: Arc::clone(&fault) };
-    let shards = start(flaky, NoLocks, MarketHours::Always, system_clock());
-    for (name, what) in [("committed", COMMITTED), ("rolled-back", ROLLED_BACK)] {
-        fault.store(what, Ordering::SeqCst);
-        let mut order = command(account, name, limit(Side::Buy, "1", "100"));
-        order.client_order_id_given = false;
-        let id = order.order_id;
-        let placed = shards.place(order).await.unwrap();
-        assert_eq!((placed.order.id, placed.replayed), (id, false), "{name}");
-        assert_eq!(fault.load(Ordering::SeqCst), 0, "the fault must have hit");
+    for at_once in [false, true] {
+        let world = World::new().await;
+        let account = world.account("1000").await;
+        let fault = Arc::new(AtomicU8::new(0));
+        let flaky = Flaky { inner: world.store.clone(), fault: Arc::clone(&fault), at_once };
+        let shards = start(flaky, NoLocks, MarketHours::Always, system_clock());
+        for (name, what) in [("committed", COMMITTED), ("rolled-back", ROLLED_BACK)] {
+            fault.store(what, Ordering::SeqCst);
+            let mut order = command(account, name, limit(Side::Buy, "1", "100"));
+            order.client_order_id_given = false;
+            let id = order.order_id;
+            let placed = shards.place(order).await.unwrap();
+            assert_eq!((placed.order.id, placed.replayed), (id, false), "{name}");
+            assert_eq!(fault.load(Ordering::SeqCst), 0, "the fault must have hit");
+        }
+        assert_eq!(world.count("select count(*) from orders").await, 2);
+        assert_eq!(world.count("select count(*) from event_log").await, 2);
+        assert_eq!(world.cash(account).await.held, Decimal::from(200));
+        world.audit().await;
     }
-    assert_eq!(world.count("select count(*) from orders").await, 2);
-    assert_eq!(world.count("select count(*) from event_log").await, 2);
-    assert_eq!(world.cash(account).await.held, Decimal::from(200));
-    world.audit().await;
 }
 
 #[tokio::test]
 async fn an_order_that_may_be_committed_is_never_called_not_taken() {
-    let world = World::new().await;
-    let account = world.account("1000").await;
-    let fault = Arc::new(AtomicU8::new(COMMITTED_THEN_DOWN));
-    let flaky = Flaky { inner: world.store.clone(), fault: Arc::clone(&fault) };
-    let shards = start(flaky, NoLocks, MarketHours::Always, system_clock());
-    let order = command(account, "c-1", limit(Side::Buy, "1", "100"));
-    let id = order.order_id;
-    let answer = shards.place(order).await;
-    assert!(matches!(answer, Err(CommandError::Unknown { order_id }) if order_id == id), "{answer:?}");
-    assert_eq!(world.order(account, id).await.status(), Status::PendingSend);
-    world.audit().await;
+    for at_once in [false, true] {
+        let world = World::new().await;
+        let account = world.account("1000").await;
+        let fault = Arc::new(AtomicU8::new(COMMITTED_THEN_DOWN));
+        let flaky = Flaky { inner: world.store.clone(), fault: Arc::clone(&fault), at_once };
+        let shards = start(flaky, NoLocks, MarketHours::Always, system_clock());
+        let order = command(account, "c-1", limit(Side::Buy, "1", "100"));
+        let id = order.order_id;
+        let answer = shards.place(order).await;
+        assert!(matches!(answer, Err(CommandError::Unknown { order_id }) if order_id == id), "{answer:?}");
+        assert_eq!(world.order(account, id).await.status(), Status::PendingSend);
+        world.audit().await;
+    }
 }
 
 #[tokio::test]
 async fn an_order_is_called_not_taken_only_when_nothing_was_sent_to_the_database() {
     let world = World::new().await;
     let account = world.account("1000").await;
-    let flaky = Flaky { inner: world.store.clone(), fault: Arc::new(AtomicU8::new(DOWN)) };
+    let flaky = Flaky { inner: world.store.clone(), fault: Arc::new(AtomicU8::new(DOWN)), at_once: true };
     let shards = start(flaky, NoLocks, MarketHours::Always, system_clock());
     let answer = place(&shards, account, "c-1", limit(Side::Buy, "1", "100")).await;
     assert!(matches!(answer, Err(CommandError::NotTaken { .. })), "{answer:?}");
     assert_eq!(world.count("select count(*) from orders").await, 0);
+}
+
+#[tokio::test]
+async fn plans_of_which_one_account_has_changed_write_nothing_at_once_and_its_neighbours_the_longer_way() {
+    let world = World::new().await;
+    let (ours, changed) = (world.account("1000").await, world.account("1000").await);
+    let plans: Vec<Plan> = {
+        let wants = Wants { accounts: BTreeSet::from([ours, changed]), ..Wants::default() };
+        let snapshot = world.store.load(&wants).await.unwrap();
+        snapshot.accounts.into_values().map(Plan::new).collect()
+    };
+    let versions = plans.iter().map(|plan| (plan.account.id, plan.account.version)).collect();
+    place(&world.shards, changed, "c-1", limit(Side::Buy, "1", "100")).await.unwrap();
+    let before = world.count("select sum(version)::bigint from accounts").await;
+    assert!(!world.store.commit_at_once(&plans, &versions, OffsetDateTime::now_utc()).await.unwrap());
+    assert_eq!(world.count("select sum(version)::bigint from accounts").await, before);
+    let mut tx = world.store.begin().await.unwrap();
+    assert_eq!(tx.winners(&versions).await.unwrap(), BTreeSet::from([ours]));
+    tx.rollback().await;
+    let (plans, versions) = only(ours, plans, versions);
+    assert!(world.store.commit_at_once(&plans, &versions, OffsetDateTime::now_utc()).await.unwrap());
+    assert_eq!(world.count("select sum(version)::bigint from accounts").await, before + 1);
+    assert!(!world.store.commit_at_once(&plans, &versions, OffsetDateTime::now_utc()).await.unwrap(), "written before");
+}
+
+fn only(
+    account: AccountId,
+    plans: Vec<Plan>,
+    versions: BTreeMap<AccountId, i64>,
+) -> (Vec<Plan>, BTreeMap<AccountId, i64>) {
+    let plans = plans.into_iter().filter(|plan| plan.account.id == account).collect();
+    (plans, versions.into_iter().filter(|(id, _)| *id == account).collect())
 }

@@ -13,4 +13,5 @@ mod outage;
 mod planner;
 mod slow_wire;
 mod trace;
+mod warm;
 mod world;
