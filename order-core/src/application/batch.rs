@@ -74,7 +74,9 @@ impl<S: Store, L: Locks, R: Reference> BatchRunner<S, L, R> {
     pub async fn run(&self, items: Vec<Item>, now: OffsetDateTime) -> BatchRest {
         let accounts: BTreeSet<AccountId> = items.iter().map(|item| item.command.account_id()).collect();
         let accounts: Vec<AccountId> = accounts.into_iter().collect();
+        platform::kill_point!("order-server.before-lock");
         let (held, busy) = self.lock(&accounts).await;
+        platform::kill_point!("order-server.after-lock");
         let mut rest = BatchRest::default();
         let mut together = Vec::new();
         for mut item in items {
@@ -200,7 +202,9 @@ impl<S: Store, L: Locks, R: Reference> BatchRunner<S, L, R> {
         if plans.is_empty() {
             tx.rollback().await;
         } else {
+            platform::kill_point!("order-server.before-commit");
             tx.commit(&plans, now).await?;
+            platform::kill_point!("order-server.before-answer");
         }
         Ok(lost)
     }

@@ -385,6 +385,7 @@ impl Transaction for PgTransaction {
             .await
             .map_err(|e| StoreError::Failed { what: "append events", source: Box::new(e) })?;
         self.tx.commit().await.map_err(|e| StoreError::CommitUnknown { source: Box::new(e) })?;
+        platform::kill_point!("order-server.before-publish", if !envelopes.is_empty());
         if let (Some(publisher), false) = (&self.publisher, envelopes.is_empty()) {
             publisher.committed(envelopes);
         }
