@@ -11,7 +11,7 @@ target=${CARGO_TARGET_DIR:-target}
 programs=(order-server broker-gateway fill-receiver)
 list=platform/src/killpoint.rs
 
-points() { grep -oE "\"$1\.[a-z-]+\"" "$list" | tr -d '"' | sort -u; }
+points() { sed -n '/POINTS:/,/^];/p' "$list" | grep -oE "\"$1\.[a-z-]+\"" | tr -d '"'; }
 
 # What a program without kill points has not: the names, and what arms them.
 marks() { points "$1" && echo OOR_KILL_AT; }

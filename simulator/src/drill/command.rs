@@ -30,6 +30,7 @@ pub struct Arguments {
     /// The folder of the engine's programs with kill points, see `scripts/kill-points.sh`.
     #[arg(long, default_value = "target/kill-points/debug", global = true)]
     pub kill_points: PathBuf,
+    /// What there is to do.
     #[command(subcommand)]
     pub command: Command,
 }

@@ -20,7 +20,7 @@ const PASSES_MAX: u32 = 12;
 /// How long a process may take to its death. The order server takes its time when its customers do.
 const HIT_LIMIT: Duration = Duration::from_secs(60);
 /// The longest pause between two orders of a worker, so that the points and not the orders set the pace.
-const PAUSE_MAX_MS: u64 = 400;
+const PAUSE_MAX_MS: u64 = 800;
 
 /// How the drill goes.
 #[derive(Clone, Copy, Debug)]
