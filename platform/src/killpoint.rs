@@ -43,7 +43,8 @@ pub const POINTS: [&str; 20] = [
     "broker-gateway.after-socket",
     "broker-gateway.before-reply-commit",
     "broker-gateway.before-publish",
-    // Events of the stream: before their commit, after it (the cursor is in it), and before the bus.
+    // Events of the stream: before their commit, after it (the cursor is in it), and before the bus, where pushes pass
+    // too.
     "fill-receiver.before-commit",
     "fill-receiver.after-commit",
     "fill-receiver.before-publish",
