@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help stack start stop status demo test drill drills drill-kill drill-push drill-redis drill-bus drill-copies drill-overspend drill-duplicate drill-hangup trace-check bench broker-sim sdk-check sdk-check-broker sdk-check-node lock-proof models simulate prepare servers build
+.PHONY: help stack start stop status demo test drill drills drill-kill drill-push drill-redis drill-bus drill-copies drill-overspend drill-duplicate drill-hangup trace-check kill-points bench broker-sim sdk-check sdk-check-broker sdk-check-node lock-proof models simulate prepare servers build
 
 # PROFILE=release runs optimised binaries.
 PROFILE ?= dev
@@ -19,6 +19,7 @@ SECONDS_EACH ?= 15
 NAME ?=
 NAMES ?=
 ORDERS ?=
+KILL_POINTS := $(or $(CARGO_TARGET_DIR),target)/kill-points/debug
 # Of `make bench`: seconds of one measurement, connections, rounds, accounts.
 SECONDS ?= 8
 CONNECTIONS ?= 64
@@ -69,12 +70,16 @@ simulate: ## Tells SEEDS stories of the engine's decisions in one process, from 
 models: ## The models of the protocols, within wide bounds too: minutes, and gigabytes of memory.
 	@cargo test --locked -p models --test it -- --nocapture --include-ignored
 
-drill: servers build ## One drill: NAME=chaos SEED=1 ORDERS=2000; NAME=list tells the names.
-	@test -n "$(NAME)" || { echo "say which: make drill NAME=list" >&2; exit 2; }
-	@$(RUN) $(BIN)/drill --seed $(SEED) $(if $(ORDERS),--orders $(ORDERS)) $(if $(filter list,$(NAME)),list,run $(NAME))
+# The drills of kill points need a build of their own.
+kill-points:
+	@scripts/kill-points.sh
 
-drills: servers build ## All drills, SEEDS=3 seeds each, ORDERS=2000 orders each, with a table in .run/drills.md and .json. NAMES="chaos bus" only these.
-	@$(RUN) $(BIN)/drill --seed $(SEED) $(if $(ORDERS),--orders $(ORDERS)) all $(NAMES) --seeds $(or $(SEEDS),3)
+drill: servers build $(if $(filter steps-%,$(NAME)),kill-points) ## One drill: NAME=chaos SEED=1 ORDERS=2000; NAME=list tells the names.
+	@test -n "$(NAME)" || { echo "say which: make drill NAME=list" >&2; exit 2; }
+	@$(RUN) $(BIN)/drill --kill-points $(KILL_POINTS) --seed $(SEED) $(if $(ORDERS),--orders $(ORDERS)) $(if $(filter list,$(NAME)),list,run $(NAME))
+
+drills: servers build $(if $(if $(NAMES),$(filter steps-%,$(NAMES)),all),kill-points) ## All drills, SEEDS=3 seeds each, ORDERS=2000 orders each, with a table in .run/drills.md and .json. NAMES="chaos bus" only these.
+	@$(RUN) $(BIN)/drill --kill-points $(KILL_POINTS) --seed $(SEED) $(if $(ORDERS),--orders $(ORDERS)) all $(NAMES) --seeds $(or $(SEEDS),3)
 
 drill-kill: servers build ## Kills PROCESS (or all) TIMES times under load and compares with the broker. REDIS=1 stops Redis for 30 s too.
 	@$(RUN) $(BIN)/drill kill --process $(PROCESS) --times $(TIMES) --seed $(SEED) $(if $(REDIS),--redis)

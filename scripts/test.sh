@@ -84,6 +84,7 @@ step "committed query data" beside_servers scripts/sqlx-prepare.sh --check
 step "cargo clippy" cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
 step "cargo test" beside_servers cargo test --workspace --locked --no-fail-fast
 step "benchmark, in its smallest form" bench_tiny
+step "no kill points in the ordinary programs" scripts/kill-points.sh absent
 step "one drill, in its smallest form" one_drill
 step "traces, logs and metrics of a whole run" trace_check
 step "rustdoc" rustdoc

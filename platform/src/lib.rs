@@ -16,6 +16,7 @@ pub mod feed;
 pub mod http;
 pub mod invariants;
 pub mod keys;
+pub mod killpoint;
 pub mod lease;
 pub mod link;
 pub mod lock;

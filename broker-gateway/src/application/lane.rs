@@ -308,7 +308,9 @@ async fn make<C: Caller, D: Dialect>(
         step.note("call", kind.as_str());
     }
     let traceparent = step.as_ref().map(platform::trace::Step::traceparent);
+    platform::kill_point!("broker-gateway.before-socket", if matches!(kind, CallKind::Create { .. }));
     let result = caller.call(WireRequest { traceparent, ..request }).await;
+    platform::kill_point!("broker-gateway.after-socket", if matches!(kind, CallKind::Create { .. }) && result.is_ok());
     let took = began.elapsed();
     in_flight.decrement(1.0);
     let outcome = match kind {

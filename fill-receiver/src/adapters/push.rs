@@ -77,6 +77,7 @@ async fn push<S: EventStore + PushStore>(State(door): State<Arc<Door<S>>>, heade
     };
     match door.intake.take(claim, body).await {
         Ok(Taken::Stored { events, new, parked }) => {
+            platform::kill_point!("fill-receiver.before-push-answer");
             Json(json!({"result": "stored", "events": events, "new": new, "parked": parked})).into_response()
         }
         Ok(Taken::Repeated) => Json(json!({"result": "repeated"})).into_response(),

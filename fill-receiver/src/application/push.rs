@@ -242,6 +242,7 @@ impl<S: EventStore + PushStore> PushIntake<S> {
     fn committed(&self, epoch: u64, readings: &[Reading], mut stored: Stored) -> Stored {
         self.context.remember(epoch, readings);
         count(&stored);
+        platform::kill_point!("fill-receiver.before-publish", if !stored.envelopes.is_empty());
         self.context.publisher.committed(std::mem::take(&mut stored.envelopes));
         stored
     }

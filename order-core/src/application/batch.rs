@@ -92,8 +92,10 @@ impl<S: Store, L: Locks, R: Reference> BatchRunner<S, L, R> {
     ) -> (BatchRest, Vec<L::Held>) {
         let accounts: BTreeSet<AccountId> = items.iter().map(|item| item.command.account_id()).collect();
         let accounts: Vec<AccountId> = accounts.into_iter().collect();
+        platform::kill_point!("order-server.before-lock");
         // In this order, so that an account of both batches is free when it is asked for.
         let ((), (held, busy)) = tokio::join!(self.let_go(before), self.lock(&accounts));
+        platform::kill_point!("order-server.after-lock");
         let mut rest = BatchRest::default();
         let mut together = Vec::new();
         for mut item in items {
@@ -201,7 +203,9 @@ impl<S: Store, L: Locks, R: Reference> BatchRunner<S, L, R> {
         let wanted: BTreeMap<AccountId, i64> =
             plans.iter().filter_map(|plan| Some((plan.account.id, *versions.get(&plan.account.id)?))).collect();
         // Most batches meet nobody: then this is all.
+        platform::kill_point!("order-server.before-commit");
         if self.store.commit_at_once(&plans, &wanted, now).await? {
+            platform::kill_point!("order-server.before-answer");
             return Ok(BTreeSet::new());
         }
         let mut tx = self.store.begin().await?;
@@ -223,6 +227,7 @@ impl<S: Store, L: Locks, R: Reference> BatchRunner<S, L, R> {
             tx.rollback().await;
         } else {
             tx.commit(&plans, now).await?;
+            platform::kill_point!("order-server.before-answer");
         }
         Ok(lost)
     }

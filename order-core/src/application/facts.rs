@@ -199,7 +199,9 @@ impl<S: Store> FactApplier<S> {
                 return Err(error);
             }
         };
+        platform::kill_point!("order-server.before-facts-commit");
         tx.commit(&outcome.plans, now).await?;
+        platform::kill_point!("order-server.after-facts-commit");
         count(&outcome.deferred, ours(slices, &ends).map(|slice| slice.events.len()).sum());
         Ok(ends)
     }

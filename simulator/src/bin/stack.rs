@@ -104,6 +104,7 @@ async fn run(command: Command, checkout: &Path, layout: Layout) -> anyhow::Resul
             let options = StackOptions {
                 layout,
                 bin,
+                engine_bin: None,
                 keep,
                 market_hours,
                 seed,

@@ -46,6 +46,8 @@ pub struct ExerciseOptions {
     pub instance: String,
     /// The folder of the service binaries.
     pub bin: PathBuf,
+    /// That of the engine's own, where they are of another build.
+    pub engine_bin: Option<PathBuf>,
     /// The seed of the simulated broker and of the customers.
     pub seed: u64,
     /// How many copies of each engine process.
@@ -105,6 +107,7 @@ impl Exercise {
         let stack = Stack::start(StackOptions {
             layout: Layout::of_checkout(&options.checkout, &options.instance),
             bin: options.bin,
+            engine_bin: options.engine_bin,
             keep: false,
             market_hours: MarketHours::Always,
             seed: options.seed,

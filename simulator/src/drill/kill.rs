@@ -100,7 +100,8 @@ async fn kill_all(exercise: &Exercise, options: &KillOptions, load: &Load) -> Re
     Ok(round)
 }
 
-async fn work(load: &Load) {
+/// Waits until some more orders were accepted, or for some seconds.
+pub(super) async fn work(load: &Load) {
     let (until, enough) = (Instant::now() + WORK_LIMIT, load.progress().accepted() + WORK_ORDERS);
     while load.progress().accepted() < enough && Instant::now() < until {
         sleep(LOOK_PAUSE).await;

@@ -15,6 +15,8 @@ pub struct Series {
     pub program: PathBuf,
     /// The checkout, whose `.run` gets the report.
     pub checkout: PathBuf,
+    /// The folder of the engine's programs with kill points.
+    pub kill_points: PathBuf,
     /// The drills.
     pub names: Vec<String>,
     /// The first seed.
@@ -55,6 +57,7 @@ impl Series {
     async fn one(&self, name: &str, seed: u64) -> io::Result<Run> {
         let mut command = Command::new(&self.program);
         command.arg("--checkout").arg(&self.checkout).args(["--seed", &seed.to_string()]);
+        command.arg("--kill-points").arg(&self.kill_points);
         command.args(["--settle-limit-s", &self.settle_limit_s.to_string(), "run", name]);
         if let Some(orders) = self.orders {
             command.args(["--orders", &orders.to_string()]);

@@ -64,6 +64,7 @@ pub async fn run(options: BenchOptions) -> Result<(Summary, Outcome), LoadError>
     let stack = Box::pin(Stack::start(StackOptions {
         layout: Layout::of_checkout(&options.checkout, "bench"),
         bin: options.bin.clone(),
+        engine_bin: None,
         keep: false,
         market_hours: MarketHours::Always,
         seed: 1,

@@ -34,6 +34,8 @@ pub struct StackOptions {
     pub layout: Layout,
     /// The folder of the service binaries.
     pub bin: PathBuf,
+    /// That of the engine's own, where they are of another build.
+    pub engine_bin: Option<PathBuf>,
     /// Whether the data of the run before is kept.
     pub keep: bool,
     /// When the market is open.
@@ -140,7 +142,8 @@ impl Stack {
         let secrets = Secrets::generate(|name| std::env::var(name).ok());
         let plan = ServicePlan {
             layout,
-            bin: options.bin.clone(),
+            bin: &options.bin,
+            engine_bin: options.engine_bin.as_ref().unwrap_or(&options.bin),
             ports: &ports,
             secrets: &secrets,
             databases: &databases,
@@ -310,13 +313,29 @@ impl Stack {
     /// # Errors
     /// When it is running, is not run by this stack, or cannot be started.
     pub async fn restart(&self, name: ProcessName) -> Result<u32, StackError> {
+        self.restart_with(name, Vec::new()).await
+    }
+
+    /// The same with further variables for this once.
+    ///
+    /// # Errors
+    /// As [`Stack::restart`].
+    pub async fn restart_with(&self, name: ProcessName, once: Vec<(String, String)>) -> Result<u32, StackError> {
         let dead = self.supervisor.snapshot().get(&name).is_some_and(|state| state.pid.is_none());
         if dead {
             self.servers.before_restart(name).await?;
         }
-        let pid = self.supervisor.restart(name).await?;
+        let pid = self.supervisor.restart(name, once).await?;
         (self.announce)(&format!("{name} started again (pid {pid})"));
         Ok(pid)
+    }
+
+    /// Waits until a process has ended by itself; whether it did within `limit`.
+    ///
+    /// # Errors
+    /// When the stack has ended.
+    pub async fn gone(&self, name: ProcessName, pid: u32, limit: Duration) -> Result<bool, StackError> {
+        self.supervisor.gone(name, pid, limit).await
     }
 
     /// Waits until a process answers.

@@ -1,7 +1,7 @@
 //! How the project's own processes are started: their addresses and settings.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::child::ChildSpec;
 use super::error::StackError;
@@ -160,7 +160,9 @@ pub(super) struct ServicePlan<'a> {
     /// The stack's folders.
     pub layout: &'a Layout,
     /// Where the binaries are.
-    pub bin: PathBuf,
+    pub bin: &'a Path,
+    /// Where the engine's own are.
+    pub engine_bin: &'a Path,
     /// The services' ports.
     pub ports: &'a Ports,
     /// What they authenticate with.
@@ -196,7 +198,8 @@ impl ServicePlan<'_> {
             ("OPS_TOKEN", &self.secrets.ops_token),
             ("PEER_TOKEN", &self.secrets.peer_token),
         ];
-        let binary = self.bin.join(name.program());
+        let bin = if name == ProcessName::BrokerSim { self.bin } else { self.engine_bin };
+        let binary = bin.join(name.program());
         let mut spec = ChildSpec::new(binary, self.layout.checkout(), self.layout.log(name.as_str()));
         if name != ProcessName::BrokerSim {
             spec.env.extend(shared.map(|(name, value)| (name.to_owned(), value.to_owned())));

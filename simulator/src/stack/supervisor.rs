@@ -51,10 +51,17 @@ pub struct ProcessState {
 pub type Snapshot = BTreeMap<ProcessName, ProcessState>;
 
 enum Request {
-    Start(ProcessName, Option<Box<ChildSpec>>, oneshot::Sender<Result<u32, StackError>>),
+    Start(ProcessName, How, oneshot::Sender<Result<u32, StackError>>),
     Signal(ProcessName, Signal, oneshot::Sender<Result<u32, StackError>>),
     Run(Box<ChildSpec>, Duration, oneshot::Sender<Result<ExitStatus, StackError>>),
     Shutdown(oneshot::Sender<()>),
+}
+
+enum How {
+    /// By this specification, and again so later.
+    As(Box<ChildSpec>),
+    /// As before, with these variables for this once.
+    AsBefore(Vec<(String, String)>),
 }
 
 /// A handle to the thread that owns the children. When the last handle is dropped the children are ended.
@@ -98,15 +105,15 @@ impl Supervisor {
     /// # Errors
     /// When it is running already, or cannot be started.
     pub async fn spawn(&self, name: ProcessName, spec: ChildSpec) -> Result<u32, StackError> {
-        self.ask(|reply| Request::Start(name, Some(Box::new(spec)), reply)).await?
+        self.ask(|reply| Request::Start(name, How::As(Box::new(spec)), reply)).await?
     }
 
-    /// Starts a dead process again exactly as before.
+    /// Starts a dead process again as before, with further variables for this once.
     ///
     /// # Errors
     /// When it is running, was never started here, or cannot be started.
-    pub async fn restart(&self, name: ProcessName) -> Result<u32, StackError> {
-        self.ask(|reply| Request::Start(name, None, reply)).await?
+    pub async fn restart(&self, name: ProcessName, once: Vec<(String, String)>) -> Result<u32, StackError> {
+        self.ask(|reply| Request::Start(name, How::AsBefore(once), reply)).await?
     }
 
     /// Sends a signal to a living process and tells its process id.
@@ -123,12 +130,23 @@ impl Supervisor {
     /// When it is not running, or still there after `limit`.
     pub async fn end(&self, name: ProcessName, signal: Signal, limit: Duration) -> Result<(), StackError> {
         let pid = self.signal(name, signal).await?;
+        if self.gone(name, pid, limit).await? {
+            return Ok(());
+        }
+        Err(StackError::Settings(format!("{name} (pid {pid}) did not end within {} s", limit.as_secs())))
+    }
+
+    /// Waits until a process is gone and reaped; whether it was within `limit`.
+    ///
+    /// # Errors
+    /// When the supervisor has ended.
+    pub async fn gone(&self, name: ProcessName, pid: u32, limit: Duration) -> Result<bool, StackError> {
         let mut snapshot = self.snapshot.clone();
         let gone = snapshot.wait_for(|all| all.get(&name).is_none_or(|state| state.pid != Some(pid)));
         match timeout(limit, gone).await {
-            Ok(Ok(_)) => Ok(()),
+            Ok(Ok(_)) => Ok(true),
             Ok(Err(_)) => Err(StackError::Ended),
-            Err(_) => Err(StackError::Settings(format!("{name} (pid {pid}) did not end within {} s", limit.as_secs()))),
+            Err(_) => Ok(false),
         }
     }
 
@@ -203,8 +221,8 @@ impl Owner {
     fn handle(&mut self, request: Request) {
         // A requester that went away does not undo its request.
         match request {
-            Request::Start(name, spec, reply) => {
-                let _gone = reply.send(self.start(name, spec.map(|spec| *spec)));
+            Request::Start(name, how, reply) => {
+                let _gone = reply.send(self.start(name, how));
             }
             Request::Signal(name, signal, reply) => {
                 let _gone = reply.send(self.send_signal(name, signal));
@@ -223,15 +241,15 @@ impl Owner {
         }
     }
 
-    fn start(&mut self, name: ProcessName, spec: Option<ChildSpec>) -> Result<u32, StackError> {
+    fn start(&mut self, name: ProcessName, how: How) -> Result<u32, StackError> {
         if let Some(pid) = self.state.get(&name).and_then(|state| state.pid) {
             return Err(StackError::ProcessRunning { name, pid });
         }
-        let spec = match spec {
-            Some(spec) => spec,
-            None => self.specs.get(&name).cloned().ok_or(StackError::NotOurs(name))?,
+        let (spec, once) = match how {
+            How::As(spec) => (*spec, Vec::new()),
+            How::AsBefore(once) => (self.specs.get(&name).cloned().ok_or(StackError::NotOurs(name))?, once),
         };
-        let child = spec.spawn()?;
+        let child = once.into_iter().fold(spec.clone(), |spec, (name, value)| spec.env(name, value)).spawn()?;
         let pid = child.id().ok_or(StackError::ProcessDead(name))?;
         self.specs.insert(name, spec);
         let (signals, inbox) = mpsc::channel(SIGNALS_MAX);

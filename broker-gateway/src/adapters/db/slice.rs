@@ -383,7 +383,10 @@ impl SliceTransaction<'_> {
     pub async fn finish(mut self, now: OffsetDateTime, changes: &[Change]) -> Result<(), StoreError> {
         self.store.write(&mut self.tx, now, changes, OPERATION).await?;
         applied::advance(&mut self.tx, &self.moves).await.map_err(failed)?;
-        self.store.commit(self.tx, now, changes, OPERATION).await
+        platform::kill_point!("broker-gateway.before-intake-commit");
+        self.store.commit(self.tx, now, changes, OPERATION).await?;
+        platform::kill_point!("broker-gateway.after-intake-commit");
+        Ok(())
     }
 }
 

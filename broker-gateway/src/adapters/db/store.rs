@@ -22,6 +22,9 @@ use time::OffsetDateTime;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+/// What the ends of calls are written by.
+const RECORD: &str = "record";
+
 /// Requests, attempts and everything about them. Events go to the log in the same transaction, and
 /// to the bus after its commit.
 #[derive(Clone)]
@@ -98,7 +101,9 @@ impl PgStore {
     ) -> Result<(), StoreError> {
         let envelopes =
             self.append(&mut tx, now, changes).await.map_err(|source| StoreError::failed(operation, source))?;
+        platform::kill_point!("broker-gateway.before-reply-commit", if operation == RECORD);
         tx.commit().await.map_err(|source| StoreError::commit_unknown(operation, source))?;
+        platform::kill_point!("broker-gateway.before-publish", if operation == RECORD && !envelopes.is_empty());
         if let Some(publisher) = &self.publisher
             && !envelopes.is_empty()
         {
@@ -178,13 +183,13 @@ impl LaneStore for PgStore {
     where
         F: FnOnce(OffsetDateTime, Vec<Loaded>) -> Vec<Change> + Send,
     {
-        let mut tx = self.begin("record").await?;
+        let mut tx = self.begin(RECORD).await?;
         let ids: Vec<Uuid> = orders.into_iter().map(OrderId::as_uuid).collect();
-        let ids = load::lock(&mut tx, &ids).await.map_err(|source| StoreError::failed("record", source))?;
-        match self.decide_and_commit(tx, &ids, known, |now, loaded| decide(now.at, loaded), "record").await {
+        let ids = load::lock(&mut tx, &ids).await.map_err(|source| StoreError::failed(RECORD, source))?;
+        match self.decide_and_commit(tx, &ids, known, |now, loaded| decide(now.at, loaded), RECORD).await {
             Ok(_) => Ok(()),
             // The caller takes it apart.
-            Err(error) if is_data_fault(&error) => Err(StoreError::refused("record", error)),
+            Err(error) if is_data_fault(&error) => Err(StoreError::refused(RECORD, error)),
             Err(error) => Err(error),
         }
     }

@@ -160,6 +160,7 @@ async fn insert_attempts(conn: &mut PgConnection, changes: &[Change]) -> Result<
     if new.is_empty() {
         return Ok(());
     }
+    platform::kill_point!("broker-gateway.before-attempt");
     let ids: Vec<Uuid> = new.iter().map(|(request, _)| request.order_id.as_uuid()).collect();
     let numbers: Vec<i32> = new.iter().map(|(_, attempt)| attempt.number).collect();
     let keys: Vec<String> = new.iter().map(|(request, _)| request.key().to_string()).collect();

@@ -39,7 +39,9 @@ impl PgStore {
             return Ok(if earlier == name.body_sha256 { Pushed::Repeated } else { Pushed::NonceReused });
         }
         let stored = self.write(&mut tx, readings, None, now).await?;
+        platform::kill_point!("fill-receiver.before-push-commit");
         tx.commit().await.map_err(sorted)?;
+        platform::kill_point!("fill-receiver.after-push-commit");
         Ok(Pushed::Stored(Box::new(stored)))
     }
 

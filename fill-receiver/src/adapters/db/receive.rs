@@ -77,7 +77,9 @@ impl PgStore {
             self.move_cursor(&mut tx, moved, now).await?;
         }
         let stored = self.write(&mut tx, readings, moved, now).await?;
+        platform::kill_point!("fill-receiver.before-commit", if stored.inserted > 0);
         tx.commit().await.map_err(sorted)?;
+        platform::kill_point!("fill-receiver.after-commit", if stored.inserted > 0);
         Ok(stored)
     }
 

@@ -176,6 +176,7 @@ impl<'a, S: EventStore> Writer<'a, S> {
         self.context.remember(epoch, readings);
         self.inserted += stored.inserted;
         crate::application::receiver::count(&stored);
+        platform::kill_point!("fill-receiver.before-publish", if !stored.envelopes.is_empty());
         // Only now: what is passed on is what a crash cannot take back.
         self.context.publisher.committed(stored.envelopes);
     }

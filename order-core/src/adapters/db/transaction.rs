@@ -419,6 +419,7 @@ impl Transaction for PgTransaction {
 
 /// Hands on what is committed: the events to the bus, the updates to the streams.
 fn tell(publisher: Option<&Publisher>, hub: Option<&Arc<Hub>>, envelopes: Vec<Envelope>, plans: &[Plan]) {
+    platform::kill_point!("order-server.before-publish", if !envelopes.is_empty());
     if let (Some(publisher), false) = (publisher, envelopes.is_empty()) {
         publisher.committed(envelopes);
     }
