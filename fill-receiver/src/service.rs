@@ -64,6 +64,7 @@ pub enum StartError {
 /// # Errors
 /// [`DbError`] from the database.
 pub async fn migrate(settings: &Settings) -> Result<(), DbError> {
+    db::wait_until_there(&settings.database, &CancellationToken::new()).await?;
     let pool = db::connect(&settings.database).await?;
     db::migrate(&pool, &MIGRATOR).await
 }
@@ -97,6 +98,7 @@ impl Service {
         let profile = settings.profile()?;
         let first = settings.first_cursor(clock.now())?;
         let source = SseSource::new(settings.sse())?;
+        db::wait_until_there(&settings.database, &asked).await?;
         let pool = db::connect_by_key(&settings.database).await?;
         db::check_migrations(&pool, &MIGRATOR).await?;
         let store = Arc::new(store(&settings, pool.clone(), profile.clone(), ids));
