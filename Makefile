@@ -71,9 +71,11 @@ models: ## The models of the protocols, within wide bounds too: minutes, and gig
 
 drill: servers build ## One drill: NAME=chaos SEED=1 ORDERS=2000; NAME=list tells the names.
 	@test -n "$(NAME)" || { echo "say which: make drill NAME=list" >&2; exit 2; }
+	@scripts/servers.sh $(if $(filter clock-step,$(NAME)),faketime)
 	@$(RUN) $(BIN)/drill --seed $(SEED) $(if $(ORDERS),--orders $(ORDERS)) $(if $(filter list,$(NAME)),list,run $(NAME))
 
 drills: servers build ## All drills, SEEDS=3 seeds each, ORDERS=2000 orders each, with a table in .run/drills.md and .json. NAMES="chaos bus" only these.
+	@scripts/servers.sh $(if $(filter clock-step,$(or $(NAMES),clock-step)),faketime)
 	@$(RUN) $(BIN)/drill --seed $(SEED) $(if $(ORDERS),--orders $(ORDERS)) all $(NAMES) --seeds $(or $(SEEDS),3)
 
 drill-kill: servers build ## Kills PROCESS (or all) TIMES times under load and compares with the broker. REDIS=1 stops Redis for 30 s too.

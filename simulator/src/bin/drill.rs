@@ -20,9 +20,11 @@ use simulator::drill::scenario::{self, SCENARIOS, Scenario};
 use simulator::drill::series::Series;
 use simulator::drill::trace::collector::Collector;
 use simulator::drill::{
-    burst, bus, copies,
+    burst, bus,
+    clock::{self, Clocks},
+    copies,
     cut::{self, Network},
-    demo, kill, outage, push, trace,
+    demo, disk, kill, outage, push, trace,
 };
 use simulator::stack::with_profile;
 use simulator::stack::{Announcer, ProcessName};
@@ -83,6 +85,10 @@ enum Command {
     Cut,
     /// PostgreSQL refuses every write for some seconds.
     ReadOnly,
+    /// The disk of PostgreSQL is full, again and again.
+    DiskFull,
+    /// The clock of the gateway, then of the order server, steps forwards and backwards.
+    ClockStep,
     /// A few hundred orders, each engine process killed once, a table and a comparison.
     Demo,
     /// SIGKILL at random moments under load.
@@ -151,6 +157,8 @@ const DRILLS: &[(&str, &str)] = &[
     ("redis", "Redis stopped for 30 seconds, started again empty"),
     ("bus", "Redis killed, emptied, frozen and slow"),
     ("read-only", "PostgreSQL refuses every write for some seconds"),
+    ("disk-full", "the disk of PostgreSQL is full, again and again; needs root"),
+    ("clock-step", "the clock of the gateway, then of the order server, steps ten minutes forwards and backwards"),
     ("overspend", "twenty concurrent spenders of one balance, Redis down"),
     ("duplicate", "the same client order posted 100 times at once"),
     ("hangup", "clients that hang up in the middle"),
@@ -169,6 +177,8 @@ impl Command {
             "redis" => Self::Redis,
             "bus" => Self::Bus { seconds: 10 },
             "read-only" => Self::ReadOnly,
+            "disk-full" => Self::DiskFull,
+            "clock-step" => Self::ClockStep,
             "overspend" => Self::Overspend,
             "duplicate" => Self::Duplicate,
             "hangup" => Self::Hangup,
@@ -187,6 +197,8 @@ impl Command {
             Self::Cut => "cut".to_owned(),
             Self::Freeze => "freeze".to_owned(),
             Self::ReadOnly => "read-only".to_owned(),
+            Self::DiskFull => "disk-full".to_owned(),
+            Self::ClockStep => "clock-step".to_owned(),
             Self::Demo => "demo".to_owned(),
             Self::Kill { process, .. } if process == "all" => "kill".to_owned(),
             Self::Kill { process, .. } => format!("kill-{process}"),
@@ -231,6 +243,8 @@ impl Command {
             | Self::Cut
             | Self::Freeze
             | Self::ReadOnly
+            | Self::DiskFull
+            | Self::ClockStep
             | Self::Copies { .. } => BTreeMap::from([(ProcessName::BrokerGateway, brisk.to_vec()), no_push]),
             Self::Broker { .. } => {
                 let base = BTreeMap::from([(ProcessName::BrokerGateway, brisk.to_vec()), no_push]);
@@ -314,6 +328,14 @@ async fn run(mut arguments: Arguments) -> anyhow::Result<ExitCode> {
         _ => None,
     };
     let mut extra = collector.as_ref().map_or_else(|| arguments.command.extra(), trace::variables);
+    if matches!(arguments.command, Command::DiskFull) {
+        disk::private_mounts()?;
+        disk::settings(&mut extra);
+    }
+    let clocks = match arguments.command {
+        Command::ClockStep => Some(Clocks::prepare(&checkout.join(".run").join(&name), &mut extra)?),
+        _ => None,
+    };
     if let Some(network) = &network {
         for (process, prefix) in
             [(ProcessName::BrokerGateway, "BROKER_GATEWAY"), (ProcessName::FillReceiver, "FILL_RECEIVER")]
@@ -333,11 +355,13 @@ async fn run(mut arguments: Arguments) -> anyhow::Result<ExitCode> {
         faults: arguments.command.has_faults() && !arguments.no_faults,
         deposits: arguments.command.deposits(),
         extra,
+        disk_mib: matches!(arguments.command, Command::DiskFull).then_some(disk::SIZE_MIB),
         broker_url: network.as_ref().map(Network::leads_to),
         announce: announcer(demo),
     };
     let exercise = Box::pin(Exercise::start(options)).await?;
-    let mut result = Box::pin(perform(&exercise, &arguments, collector.as_ref(), network.as_ref())).await;
+    let mut result =
+        Box::pin(perform(&exercise, &arguments, collector.as_ref(), network.as_ref(), clocks.as_ref())).await;
     if let Ok((outcome, _)) = &mut result {
         let may_be_harmless = matches!(arguments.command, Command::Trace | Command::Demo);
         complete(&exercise, outcome, may_be_harmless).await;
@@ -362,6 +386,7 @@ async fn perform(
     arguments: &Arguments,
     collector: Option<&Collector>,
     network: Option<&Network>,
+    clocks: Option<&Clocks>,
 ) -> anyhow::Result<(Outcome, String)> {
     let settle = Duration::from_secs(arguments.settle_limit_s);
     let load = LoadOptions {
@@ -400,6 +425,8 @@ async fn perform(
         Command::Cut => cut::run(exercise, network.context("there is no network")?, load, settle).await?,
         Command::Freeze => outage::freeze(exercise, arguments.seed, load, settle).await?,
         Command::ReadOnly => outage::read_only(exercise, load, settle).await?,
+        Command::DiskFull => disk::run(exercise, load, settle).await?,
+        Command::ClockStep => clock::run(exercise, clocks.context("there are no clocks")?, load, settle).await?,
         Command::Kill { process, times, redis } => {
             let processes = if process == "all" { ProcessName::ENGINE.to_vec() } else { vec![process.parse()?] };
             let options = KillOptions {
