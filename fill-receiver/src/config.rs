@@ -11,7 +11,7 @@ use crate::application::poll::PollConfig;
 use crate::application::push::PushLimits;
 use crate::application::receiver::RoundConfig;
 use crate::application::session::SessionLimits;
-use crate::domain::cumulative::ExecutionsShown;
+use crate::domain::cumulative::{ExecutionsShown, Resolution};
 use crate::domain::cursor::Cursor;
 use crate::domain::identity::ExecutionScope;
 use crate::domain::intake::BatchLimits;
@@ -118,6 +118,8 @@ pub struct BrokerSettings {
     pub executions: ExecutionsWord,
     /// Decimals of its average prices.
     pub average_decimals: u32,
+    /// Decimals of its finest fill.
+    pub quantity_decimals: u32,
     /// How far back it replays; 0 where it does not say.
     pub replay_window_ms: u64,
 }
@@ -291,9 +293,10 @@ impl Settings {
             .map_err(|error| ConfigError::Invalid(format!("broker.id: {error}")))?;
         let executions = match self.broker.executions {
             ExecutionsWord::Single => ExecutionsShown::Single,
-            ExecutionsWord::Cumulative => {
-                ExecutionsShown::Cumulative { average_decimals: self.broker.average_decimals }
-            }
+            ExecutionsWord::Cumulative => ExecutionsShown::Cumulative(Resolution {
+                average_decimals: self.broker.average_decimals,
+                quantity_decimals: self.broker.quantity_decimals,
+            }),
         };
         Ok(BrokerProfile { broker, execution_scope: self.broker.execution_scope, executions })
     }
@@ -518,6 +521,7 @@ mod tests {
         refused(|s| s.broker.executions = ExecutionsWord::Cumulative, "poll.interval_ms must be above zero");
         refused(|s| s.poll.interval_ms = 1_000, "broker.account_id");
         refused(|s| s.poll.page_len = 0, "poll.page_len");
+        refused(|s| s.broker.quantity_decimals = 10, "broker.quantity_decimals");
         refused(|s| s.broker.average_decimals = 13, "broker.average_decimals");
         refused(|s| s.store.call_timeout_ms = s.database.statement_timeout_ms, "call_timeout_ms");
     }

@@ -154,6 +154,7 @@ impl Settings {
             (!polls || !self.broker.account_id.is_empty(), "broker.account_id must be set where poll.interval_ms is"),
             (self.poll.path.starts_with('/'), "poll.path must start with a slash"),
             ((2..=500).contains(&self.poll.page_len), "poll.page_len must be 2 to 500"),
+            (self.broker.quantity_decimals <= 9, "broker.quantity_decimals must be at most 9"),
             (
                 (4..=12).contains(&self.broker.average_decimals),
                 "broker.average_decimals must be 4 to 12: a coarser average tells no amount",

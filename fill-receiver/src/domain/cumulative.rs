@@ -22,10 +22,16 @@ pub enum ExecutionsShown {
     /// Each with an id, a quantity and a price.
     Single,
     /// Only what is filled of the order in all.
-    Cumulative {
-        /// Decimals to which its average prices are rounded.
-        average_decimals: u32,
-    },
+    Cumulative(Resolution),
+}
+
+/// How fine a broker's figures are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+pub struct Resolution {
+    /// Decimals to which its average prices are rounded.
+    pub average_decimals: u32,
+    /// Decimals of its finest fill; none where it fills whole shares.
+    pub quantity_decimals: u32,
 }
 
 /// What is filled of an order in all.
@@ -61,22 +67,27 @@ pub enum Change {
 
 impl Cumulative {
     /// From the quantity and the average price that a broker shows. The amount is exact: the product is rounded to the
-    /// decimals that an amount of such a quantity can have.
+    /// decimals that an amount of its fills can have. Fills may be finer than what they come to, so how fine they are
+    /// is the broker's to promise, and cannot be seen in the quantity.
     ///
     /// # Errors
     /// [`Poison`] where the average is missing, or too coarse to tell the amount.
-    pub fn of(quantity: Decimal, average: Option<Decimal>, average_decimals: u32) -> Result<Self, Poison> {
+    pub fn of(quantity: Decimal, average: Option<Decimal>, resolution: Resolution) -> Result<Self, Poison> {
         if quantity.is_zero() {
             return Ok(Self::default());
         }
         let incomplete = |text: &str| Poison::new(PoisonReason::Incomplete, text);
         let average = average.ok_or_else(|| incomplete("filled, and no average price is shown"))?;
-        let scale = PRICE_SCALE.saturating_add(quantity.normalize().scale());
+        let coarse = |text: &str| Err(Poison::new(PoisonReason::OutOfRange, text));
+        if quantity.normalize().scale() > resolution.quantity_decimals {
+            return coarse("the quantity is finer than the broker's fills are to be");
+        }
+        let scale = PRICE_SCALE.saturating_add(resolution.quantity_decimals);
         // The average is off by half its last decimal, and the amount by so much a share: that must stay below half of
         // the amount's own last decimal.
-        let tells = power(scale).and_then(|unit| quantity.checked_mul(unit)).zip(power(average_decimals));
+        let tells = power(scale).and_then(|unit| quantity.checked_mul(unit)).zip(power(resolution.average_decimals));
         if !tells.is_some_and(|(units, resolution)| quantity > Decimal::ZERO && units < resolution) {
-            return Err(Poison::new(PoisonReason::OutOfRange, "the average price is too coarse to tell the amount"));
+            return coarse("the average price is too coarse to tell the amount");
         }
         let amount = average.checked_mul(quantity).ok_or_else(|| {
             Poison::new(PoisonReason::OutOfRange, &format!("{quantity} shares at {average} are no amount"))
@@ -135,6 +146,10 @@ mod tests {
         Cumulative { quantity: quantity.parse().unwrap(), amount: amount.parse().unwrap() }
     }
 
+    const fn fine(average_decimals: u32, quantity_decimals: u32) -> Resolution {
+        Resolution { average_decimals, quantity_decimals }
+    }
+
     fn part(cumulative: &str, quantity: &str, price: &str) -> Part {
         let number = |text: &str| text.parse().unwrap();
         Part { cumulative: number(cumulative), quantity: number(quantity), price: number(price) }
@@ -171,11 +186,20 @@ mod tests {
     #[test]
     fn an_average_that_cannot_tell_the_amount_is_refused_and_not_rounded() {
         let average = Some("187.123333333".parse().unwrap());
-        assert_eq!(Cumulative::of(Decimal::from(3), average, 9).unwrap(), filled("3", "561.37"));
-        for (quantity, average, decimals) in [("3", None, 9), ("100000", average, 9), ("3", average, 4)] {
-            Cumulative::of(quantity.parse().unwrap(), average, decimals).unwrap_err();
+        assert_eq!(Cumulative::of(Decimal::from(3), average, fine(9, 0)).unwrap(), filled("3", "561.37"));
+        for (quantity, average, resolution) in [
+            ("3", None, fine(9, 0)),
+            ("100000", average, fine(9, 0)),
+            ("3", average, fine(4, 0)),
+            // Its fills may be finer than the three shares that they came to.
+            ("3", average, fine(9, 9)),
+            ("3.5", average, fine(9, 0)),
+        ] {
+            Cumulative::of(quantity.parse().unwrap(), average, resolution).unwrap_err();
         }
-        assert_eq!(Cumulative::of(Decimal::ZERO, None, 9), Ok(Cumulative::default()));
+        assert_eq!(Cumulative::of(Decimal::ZERO, None, fine(9, 0)), Ok(Cumulative::default()));
+        let half = Cumulative::of("3.5".parse().unwrap(), average, fine(9, 1)).unwrap();
+        assert_eq!(half.amount, "654.93167".parse().unwrap());
     }
 
     proptest! {
@@ -196,7 +220,7 @@ mod tests {
                 }
                 let average = (truth.amount / truth.quantity)
                     .round_dp_with_strategy(9, RoundingStrategy::MidpointNearestEven);
-                let now = Cumulative::of(truth.quantity, Some(average), 9).unwrap();
+                let now = Cumulative::of(truth.quantity, Some(average), fine(9, 0)).unwrap();
                 prop_assert_eq!(now, truth);
                 let Change::Increase(parts) = known.change(now) else { panic!("no increase") };
                 prop_assert!(parts.len() <= 2 && parts.iter().all(|part| part.quantity > Decimal::ZERO));

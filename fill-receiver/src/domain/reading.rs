@@ -4,7 +4,7 @@
 //! are parked for a person and the stream goes on. What is merely strange (a word that we do not
 //! know, an order that is not ours) is read.
 
-use super::cumulative::{Cumulative, ExecutionsShown, ID_PREFIX, Part, execution_id};
+use super::cumulative::{Cumulative, ExecutionsShown, ID_PREFIX, Part, Resolution, execution_id};
 use super::cursor::Cursor;
 use super::identity::{ExecutionKind, ExecutionScope, Identity};
 use contracts::alpaca::{OrderEntity, OrderStatus, Side as WireSide, TradeEvent, TradeEventKind};
@@ -193,7 +193,7 @@ fn read_event(profile: &BrokerProfile, wire: &TradeEvent, bytes: &[u8]) -> Resul
     let side = read_side(&wire.order)?;
     let (fact, figures) = match profile.executions {
         ExecutionsShown::Single => (read_fact(wire, bytes)?, None),
-        ExecutionsShown::Cumulative { average_decimals } => read_cumulative(wire, bytes, average_decimals)?,
+        ExecutionsShown::Cumulative(resolution) => read_cumulative(wire, bytes, resolution)?,
     };
     let at = wire.timestamp.or(wire.at).or_else(|| Cursor::parse(&wire.event_id).ok().map(Cursor::moment));
     let at = at.ok_or_else(|| Poison::new(PoisonReason::Incomplete, "event has no time"))?;
@@ -227,14 +227,14 @@ fn read_event(profile: &BrokerProfile, wire: &TradeEvent, bytes: &[u8]) -> Resul
 fn read_cumulative(
     wire: &TradeEvent,
     bytes: &[u8],
-    average_decimals: u32,
+    resolution: Resolution,
 ) -> Result<(BrokerFact, Option<Figures>), Poison> {
     let is_fill = matches!(wire.event, TradeEventKind::Fill | TradeEventKind::PartialFill);
     if is_fill && wire.execution_id.as_deref().is_some_and(|id| id.starts_with(ID_PREFIX)) {
         return Ok((read_fact(wire, bytes)?, None));
     }
     let fact = if is_fill { BrokerFact::Other } else { read_fact(wire, bytes)? };
-    let filled = Cumulative::of(wire.order.filled_qty, wire.order.filled_avg_price, average_decimals)?;
+    let filled = Cumulative::of(wire.order.filled_qty, wire.order.filled_avg_price, resolution)?;
     Ok((fact, Some(Figures { filled, is_ended: wire.order.status.is_terminal() })))
 }
 

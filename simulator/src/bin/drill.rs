@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use rust_decimal::Decimal;
+use simulator::broker::profile::Profile;
 use simulator::drill::closing::complete;
 use simulator::drill::exercise::{Exercise, ExerciseOptions};
 use simulator::drill::kill::KillOptions;
@@ -396,6 +397,8 @@ async fn perform(
         orders_max: None,
         pause_max_ms: 100,
         shares_max: 20,
+        // A broker that tells no executions tells no exact money of parts of a share.
+        whole_shares: arguments.command.scenario().is_some_and(|scenario| scenario.profile == Profile::Blind),
         // A process that is killed again and again takes its time to answer.
         answer_limit: Duration::from_secs(180),
     };

@@ -92,7 +92,7 @@ struct Step {
     accepted: usize,
     /// Whether the process itself shows that its clock is off.
     seen: bool,
-    /// Orders that the gateway sent again meanwhile.
+    /// How often the gateway sent an order again meanwhile that may have arrived before.
     sent_again: i64,
 }
 
@@ -183,17 +183,19 @@ async fn get(request: reqwest::RequestBuilder, url: &str) -> Result<String, Stac
     answer.text().await.map_err(failed)
 }
 
-/// Attempts after the first of an order, in that time by the database's clock.
+/// Attempts, in that time by the database's clock, of orders of which an earlier one may have arrived.
+const SENT_AGAIN: &str = "
+    select count(*) from attempts a
+    where a.claimed_at between $1 and $2 and exists (
+        select 1 from attempts e where e.order_id = a.order_id and e.n < a.n
+        and (e.outcome is null or e.outcome in ('accepted', 'duplicate', 'unknown'))
+    )";
+
 async fn sent_again(exercise: &Exercise, from: OffsetDateTime, until: OffsetDateTime) -> Result<i64, StackError> {
     let failed = |error: sqlx::Error| StackError::Settings(format!("counting the gateway's attempts: {error}"));
     let options: PgConnectOptions = exercise.stack.databases().broker_gateway.parse().map_err(failed)?;
     let mut conn = options.disable_statement_logging().connect().await.map_err(failed)?;
-    let count = sqlx::query_scalar("select count(*) from attempts where n > 1 and claimed_at between $1 and $2")
-        .bind(from)
-        .bind(until)
-        .fetch_one(&mut conn)
-        .await
-        .map_err(failed)?;
+    let count = sqlx::query_scalar(SENT_AGAIN).bind(from).bind(until).fetch_one(&mut conn).await.map_err(failed)?;
     conn.close().await.map_err(failed)?;
     Ok(count)
 }

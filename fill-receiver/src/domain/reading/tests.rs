@@ -196,7 +196,8 @@ proptest! {
 
 /// The same broker, which tells no executions.
 fn cumulative() -> BrokerProfile {
-    BrokerProfile { executions: ExecutionsShown::Cumulative { average_decimals: 9 }, ..profile() }
+    let resolution = Resolution { average_decimals: 9, quantity_decimals: 0 };
+    BrokerProfile { executions: ExecutionsShown::Cumulative(resolution), ..profile() }
 }
 
 /// An event of such a broker, with what is filled in all.
