@@ -93,7 +93,8 @@ impl OrderSource for HttpOrders {
         let after = after.format(&Rfc3339).map_err(|error| ConnectError::Failed(Box::new(error)))?;
         let limit = self.config.page_len;
         let url = format!("{}?status=all&direction=asc&limit={limit}&after={}", self.url, after.replace('+', "%2B"));
-        Ok(self.get(&url).await?.unwrap_or_default())
+        // A list that is not there is no empty list.
+        self.get(&url).await?.ok_or_else(|| ConnectError::Refused { status: 404, body: "no list of orders".to_owned() })
     }
 
     async fn order(&self, broker_order_id: &str) -> Result<Option<OrderEntity>, ConnectError> {

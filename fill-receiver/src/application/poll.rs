@@ -138,7 +138,11 @@ impl<S: EventStore + FigureStore, B: OrderSource> Poll<S, B> {
         let is_end = ids.len() < usize::try_from(limit).unwrap_or(usize::MAX);
         for id in &ids {
             if !seen.contains(id) {
-                self.store(self.source.order(id).await?.into_iter().collect()).await?;
+                let order = self.source.order(id).await?;
+                if order.is_none() {
+                    tracing::warn!(broker_order_id = id, "the broker does not find an order that was open");
+                }
+                self.store(order.into_iter().collect()).await?;
             }
             last.clone_from(id);
         }
