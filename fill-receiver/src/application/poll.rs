@@ -125,6 +125,10 @@ impl<S: EventStore + FigureStore, B: OrderSource> Poll<S, B> {
             match newest {
                 // The next page begins before the last order of this one: others may have its very moment.
                 Some(newest) if !is_last && is_new => after = newest.saturating_sub(time::Duration::milliseconds(1)),
+                Some(newest) if !is_last => {
+                    tracing::error!(%newest, "more orders than a page holds were placed at one moment: some are not seen");
+                    after = newest;
+                }
                 _ => return Ok(None),
             }
         }

@@ -14,13 +14,12 @@ fn settings(world: &World, interval_ms: u64) -> Settings {
     settings.broker.executions = ExecutionsWord::Cumulative;
     settings.broker.account_id = "a-1".to_owned();
     settings.poll.interval_ms = interval_ms;
-    settings.poll.page_len = 2;
+    settings.poll.page_len = 3;
     settings
 }
 
-fn now() -> String {
-    let now = time::OffsetDateTime::now_utc();
-    now.format(&time::format_description::well_known::Rfc3339).unwrap()
+fn text(moment: time::OffsetDateTime) -> String {
+    moment.format(&time::format_description::well_known::Rfc3339).unwrap()
 }
 
 /// Quantity and price of each fill in the log, in its order.
@@ -72,10 +71,11 @@ async fn other_money_for_the_same_shares_is_for_a_person_and_adds_nothing() {
 #[tokio::test]
 async fn what_the_stream_never_told_is_found_by_asking_for_the_orders() {
     let world = World::new().await;
-    let placed = now();
-    for order in 1..=5 {
+    // Several pages, and two orders of one moment across the end of a page.
+    let begun = time::OffsetDateTime::now_utc();
+    for (order, ms) in [(1, 0), (2, 10), (3, 20), (4, 20), (5, 30)] {
         let event = Event::filled("partial_fill", order, position(0, order), ("3", "10.016666667"));
-        world.broker.show(&event.placed(&placed));
+        world.broker.show(&event.placed(&text(begun + time::Duration::milliseconds(ms))));
     }
     let receiver = world.receiver_with(settings(&world, 20)).await;
     // Each a state, and two fills that come to 30.05.
@@ -111,7 +111,7 @@ async fn an_open_order_of_long_ago_is_asked_for_until_it_is_at_its_end() {
 async fn copies_that_see_the_same_increase_by_stream_and_by_asking_derive_it_once() {
     let world = World::new().await;
     let receivers = [world.receiver_with(settings(&world, 5)).await, crate::harness::start(settings(&world, 5)).await];
-    let placed = now();
+    let placed = text(time::OffsetDateTime::now_utc());
     for filled in 1..=20_u64 {
         let event =
             Event::filled("partial_fill", 1, position(2_000 - filled, u128::from(filled)), (&filled.to_string(), "10"));
