@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs the PostgreSQL and Redis servers from the system's packages where they are missing.
 # The project starts private ones from them; the system's own servers are left alone.
+# With `faketime` as its argument it installs that library too, which a drill lets clocks step with.
 # Does nothing where servers are given by URL: REDIS_URL, and the URLs of all three databases.
 set -euo pipefail
 
@@ -15,6 +16,7 @@ postgres_given() {
 
 missing=()
 postgres_given || have_postgres || missing+=(postgresql)
+[ "${1:-}" != faketime ] || compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null || missing+=(faketime)
 [ -n "${REDIS_URL:-}" ] || command -v redis-server >/dev/null || missing+=(redis-server)
 [ ${#missing[@]} -gt 0 ] || exit 0
 

@@ -80,6 +80,7 @@ pub enum StartError {
 /// # Errors
 /// [`DbError`] from the database.
 pub async fn migrate(settings: &Settings) -> Result<(), DbError> {
+    db::wait_until_there(&settings.database, &CancellationToken::new()).await?;
     let pool = db::connect(&settings.database).await?;
     db::migrate(&pool, &MIGRATOR).await
 }
@@ -119,6 +120,7 @@ impl Service {
         let asked = shutdown;
         let shutdown = CancellationToken::new();
         let mut rules = settings.rules()?;
+        db::wait_until_there(&settings.database, &asked).await?;
         let pool = db::connect_by_key(&settings.database).await?;
         let warm = db::connect_warm(&settings.database).await?;
         db::check_migrations(&pool, &MIGRATOR).await?;

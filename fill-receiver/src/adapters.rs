@@ -2,6 +2,7 @@
 
 pub mod db;
 pub mod http;
+pub mod orders;
 pub mod push;
 mod refusal;
 pub mod sse;

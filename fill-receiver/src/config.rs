@@ -2,13 +2,16 @@
 
 mod rules;
 
+use crate::adapters::orders::OrdersConfig;
 use crate::adapters::push::PushHttpLimits;
 use crate::adapters::sse::SseConfig;
 use crate::application::audit::AuditConfig;
 use crate::application::database::Looks;
+use crate::application::poll::PollConfig;
 use crate::application::push::PushLimits;
 use crate::application::receiver::RoundConfig;
 use crate::application::session::SessionLimits;
+use crate::domain::cumulative::{ExecutionsShown, Resolution};
 use crate::domain::cursor::Cursor;
 use crate::domain::identity::ExecutionScope;
 use crate::domain::intake::BatchLimits;
@@ -54,6 +57,8 @@ pub struct Settings {
     pub store: StoreSettings,
     /// Reading the stream a second time.
     pub audit: AuditConfig,
+    /// Asking for orders.
+    pub poll: PollSettings,
     /// Which copy reads.
     pub lease: LeaseSettings,
     /// Counting.
@@ -105,10 +110,40 @@ pub struct BrokerSettings {
     pub key_id: String,
     /// Secret of basic authentication.
     pub secret_key: Secret,
+    /// Our account there, to ask for orders in.
+    pub account_id: String,
     /// Within what its execution ids are unique.
     pub execution_scope: ExecutionScope,
+    /// Whether its events tell executions.
+    pub executions: ExecutionsWord,
+    /// Decimals of its average prices.
+    pub average_decimals: u32,
+    /// Decimals of its finest fill.
+    pub quantity_decimals: u32,
     /// How far back it replays; 0 where it does not say.
     pub replay_window_ms: u64,
+}
+
+/// Whether a broker's events tell executions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExecutionsWord {
+    /// Each with an id.
+    Single,
+    /// Only what is filled of an order in all.
+    Cumulative,
+}
+
+/// Asking for orders.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "explained in config.default.toml and at the structures they become")]
+pub struct PollSettings {
+    pub interval_ms: u64,
+    pub path: String,
+    pub page_len: u32,
+    pub pages_max: u32,
+    pub singles_max: u32,
 }
 
 /// The stream.
@@ -256,7 +291,14 @@ impl Settings {
     pub fn profile(&self) -> Result<BrokerProfile, ConfigError> {
         let broker = BrokerId::new(self.broker.id.as_str())
             .map_err(|error| ConfigError::Invalid(format!("broker.id: {error}")))?;
-        Ok(BrokerProfile { broker, execution_scope: self.broker.execution_scope })
+        let executions = match self.broker.executions {
+            ExecutionsWord::Single => ExecutionsShown::Single,
+            ExecutionsWord::Cumulative => ExecutionsShown::Cumulative(Resolution {
+                average_decimals: self.broker.average_decimals,
+                quantity_decimals: self.broker.quantity_decimals,
+            }),
+        };
+        Ok(BrokerProfile { broker, execution_scope: self.broker.execution_scope, executions })
     }
 
     /// Where a stream begins that was never read.
@@ -366,6 +408,33 @@ impl Settings {
         }
     }
 
+    /// Where orders are asked for; none where they are not.
+    #[must_use]
+    pub fn orders(&self) -> Option<OrdersConfig> {
+        (self.poll.interval_ms > 0).then(|| OrdersConfig {
+            base_url: self.broker.base_url.clone(),
+            path: self.poll.path.replace("{account_id}", &self.broker.account_id),
+            account_id: self.broker.account_id.clone(),
+            key_id: self.broker.key_id.clone(),
+            secret_key: self.broker.secret_key.clone(),
+            connect_timeout_ms: self.stream.connect_timeout_ms,
+            answer_timeout_ms: self.stream.answer_timeout_ms,
+            page_len: self.poll.page_len,
+        })
+    }
+
+    /// When orders are asked for, and how many.
+    #[must_use]
+    pub const fn polls(&self) -> PollConfig {
+        PollConfig {
+            interval_ms: self.poll.interval_ms,
+            overlap_ms: self.stream.overlap_ms,
+            page_len: self.poll.page_len,
+            pages_max: self.poll.pages_max,
+            singles_max: self.poll.singles_max,
+        }
+    }
+
     /// Limits of one connection.
     #[must_use]
     pub const fn session_limits(&self) -> SessionLimits {
@@ -449,6 +518,11 @@ mod tests {
         refused(|s| s.push.addr = "nowhere".to_owned(), "push.addr");
         refused(|s| s.push.addr = "127.0.0.1:0".to_owned(), "push.keys");
         refused(|s| s.push.nonce_retention_ms = s.push.window_ms, "nonce_retention_ms");
+        refused(|s| s.broker.executions = ExecutionsWord::Cumulative, "poll.interval_ms must be above zero");
+        refused(|s| s.poll.interval_ms = 1_000, "broker.account_id");
+        refused(|s| s.poll.page_len = 0, "poll.page_len");
+        refused(|s| s.broker.quantity_decimals = 10, "broker.quantity_decimals");
+        refused(|s| s.broker.average_decimals = 13, "broker.average_decimals");
         refused(|s| s.store.call_timeout_ms = s.database.statement_timeout_ms, "call_timeout_ms");
     }
 

@@ -5,6 +5,7 @@
 //! - [`identity`]: which execution or state an event is about, and our event id from that alone;
 //! - [`reading`]: a frame's JSON into a [`contracts::event::BrokerEvent`], or why that cannot be;
 //! - [`binding`]: which order of ours a broker's order is, settled once;
+//! - [`cumulative`]: fills of a broker that shows only what is filled of an order in all;
 //! - [`cursor`]: where to resume, and how far the cursor may move;
 //! - [`intake`]: which frames go into one batch, and which must not be stored;
 //! - [`signature`], [`push`]: whether a push is the broker's, and its body into frames;
@@ -12,6 +13,7 @@
 
 pub mod binding;
 pub mod comment;
+pub mod cumulative;
 pub mod cursor;
 pub mod frame;
 pub mod identity;

@@ -26,6 +26,7 @@ pub static OWN: Group = Group {
         counter("fill_receiver_found_by_audit_total", "events", &[], "Events that only the second reading brought."),
         counter("fill_receiver_frames_total", "frames", &[], "Frames of the stream that were stored or known."),
         gauge("fill_receiver_parked_open", "frames", &[], "Frames that could not be read and wait for a person."),
+        counter("fill_receiver_polls_total", "polls", &["result"], "Readings of the broker's orders."),
         histogram("fill_receiver_push_duration_seconds", SECONDS, &[], "Time from a push's last byte to its answer."),
         counter("fill_receiver_pushes_total", "pushes", &["result"], "Pushes, by what became of them."),
         counter(

@@ -2,11 +2,13 @@
 
 use crate::adapters::db::{CHECKS, MIGRATOR, PgStore};
 use crate::adapters::http::{self, PushReport, ReceiverHealth};
+use crate::adapters::orders::HttpOrders;
 use crate::adapters::push;
 use crate::adapters::sse::{SseClientError, SseSource};
 use crate::application::audit::Audit;
 use crate::application::database::{self, DatabaseStatus};
 use crate::application::operations::Operations;
+use crate::application::poll::Poll;
 use crate::application::ports::{EventStore, StoreError};
 use crate::application::push::PushIntake;
 use crate::application::receiver::{Receiver, watch_open_counts};
@@ -64,6 +66,7 @@ pub enum StartError {
 /// # Errors
 /// [`DbError`] from the database.
 pub async fn migrate(settings: &Settings) -> Result<(), DbError> {
+    db::wait_until_there(&settings.database, &CancellationToken::new()).await?;
     let pool = db::connect(&settings.database).await?;
     db::migrate(&pool, &MIGRATOR).await
 }
@@ -97,6 +100,7 @@ impl Service {
         let profile = settings.profile()?;
         let first = settings.first_cursor(clock.now())?;
         let source = SseSource::new(settings.sse())?;
+        db::wait_until_there(&settings.database, &asked).await?;
         let pool = db::connect_by_key(&settings.database).await?;
         db::check_migrations(&pool, &MIGRATOR).await?;
         let warm = db::connect_warm(&settings.database).await?;
@@ -139,7 +143,12 @@ impl Service {
             .merge(require_bearer(http::peer_router(Arc::clone(&operations)), settings.tokens.peer.clone()))
             .merge(require_operator(http::router(operations), settings.tokens.operators()));
         let inspector = Arc::clone(&store);
+        let poll = poll(&settings, &context, first)?;
         let mut tasks = work(&settings, context, store, source, first, database, &shutdown);
+        if let Some(poll) = poll {
+            let end = shutdown.clone();
+            tasks.spawn(async move { poll.run(end).await });
+        }
         if let Some(pace) = settings.watch.pace() {
             tasks.spawn(invariants.watch(inspector, pace, shutdown.clone()));
         }
@@ -171,6 +180,16 @@ fn store(settings: &Settings, pool: PgPool, profile: BrokerProfile, ids: &dyn Id
     let lease_ms = i64::try_from(settings.lease.duration_ms).unwrap_or(i64::MAX);
     let call_limit = Duration::from_millis(settings.store.call_timeout_ms);
     PgStore::new(pool, profile, settings.stream.name.clone(), ids.uuid(), lease_ms, call_limit)
+}
+
+/// What asks the broker for its orders, where that is wanted.
+fn poll(
+    settings: &Settings,
+    context: &Arc<SessionContext<PgStore>>,
+    first: Cursor,
+) -> Result<Option<Poll<PgStore, HttpOrders>>, StartError> {
+    let Some(orders) = settings.orders() else { return Ok(None) };
+    Ok(Some(Poll::new(Arc::clone(context), HttpOrders::new(orders)?, settings.polls(), first)))
 }
 
 /// The tasks that read the broker and keep an eye on what was read.

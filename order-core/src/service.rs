@@ -97,6 +97,7 @@ pub enum StartError {
 pub async fn migrate(settings: &Settings) -> Result<(), DbError> {
     // An index over a large table takes longer than any statement of an order may.
     let config = DatabaseConfig { statement_timeout_ms: MIGRATION_TIMEOUT_MS, ..settings.database.clone() };
+    db::wait_until_there(&config, &CancellationToken::new()).await?;
     let pool = db::connect(&config).await?;
     db::migrate(&pool, &MIGRATOR).await
 }
@@ -143,6 +144,7 @@ impl Service {
         shutdown: CancellationToken,
     ) -> Result<Self, StartError> {
         let calendar = MarketCalendar::new(settings.market.hours)?.at_pace(settings.market.pace);
+        db::wait_until_there(&settings.database, &shutdown).await?;
         let pool = db::connect(&settings.database).await?;
         db::check_migrations(&pool, &MIGRATOR).await?;
         let (api_listener, api_addr) = bind(settings.http.api_addr).await?;

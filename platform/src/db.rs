@@ -9,6 +9,10 @@ use std::str::FromStr;
 use std::time::Duration;
 use thiserror::Error;
 
+mod start;
+
+pub use start::wait_until_there;
+
 /// Why the database cannot be used.
 #[derive(Debug, Error)]
 pub enum DbError {
@@ -18,6 +22,9 @@ pub enum DbError {
     /// No connection.
     #[error("could not connect to the database")]
     Connect(#[source] sqlx::Error),
+    /// The process was asked to end before the server was there.
+    #[error("asked to end while the database was away")]
+    AskedToEnd(#[source] sqlx::Error),
     /// A limit was asked for and is not in force.
     #[error("could not read the connection's limits")]
     Limits(#[source] sqlx::Error),

@@ -78,17 +78,23 @@ impl<K: Hash + Eq + Clone> Buckets<K> {
         let mut table = self.table();
         let full_at = table.entry(name, now, self.len_max);
         let (verdict, after) = self.decide(*full_at, now);
-        if verdict.admitted {
-            *full_at = after;
-        }
+        // Also where there was none: after the clock was set back, the bucket is empty and fills from now on.
+        *full_at = after;
         verdict
     }
 
     /// What the bucket of `name` says, without taking anything.
     pub fn look(&self, name: &K, now: OffsetDateTime) -> Verdict {
-        let table = self.table();
-        let unlisted = if table.full_at.len() < self.len_max { now } else { table.others_full_at };
-        let full_at = table.full_at.get(name).copied().unwrap_or(unlisted);
+        let mut table = self.table();
+        let has_room = table.full_at.len() < self.len_max;
+        // No bucket is emptier than empty: who only looks must see it fill after the clock was set back, too.
+        let latest = now + Duration::nanoseconds_i128(self.rate.full_ns());
+        table.others_full_at = table.others_full_at.min(latest);
+        let unlisted = if has_room { now } else { table.others_full_at };
+        let full_at = table.full_at.get_mut(name).map_or(unlisted, |full_at| {
+            *full_at = (*full_at).min(latest);
+            *full_at
+        });
         drop(table);
         let (verdict, after) = self.decide(full_at, now);
         if verdict.admitted {
@@ -159,6 +165,22 @@ mod tests {
     fn buckets(per_minute: u32, burst: u32, len_max: usize) -> Buckets<u32> {
         let rate = Rate { per_minute: NonZeroU32::new(per_minute).unwrap(), burst: NonZeroU32::new(burst).unwrap() };
         Buckets::new(rate, len_max)
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_empties_a_bucket_and_does_not_keep_it_empty() {
+        for is_looked_at in [false, true] {
+            let buckets = buckets(60, 3, 10);
+            let ahead = NOW + Duration::minutes(10);
+            assert!(buckets.take(&1, ahead).admitted);
+            if is_looked_at {
+                assert!(!buckets.look(&1, NOW).admitted);
+            } else {
+                assert_eq!(buckets.take(&1, NOW).wait, Duration::SECOND);
+            }
+            assert!(buckets.take(&1, NOW + Duration::SECOND).admitted, "a token came since");
+            assert!(buckets.look(&1, NOW + Duration::minutes(1)).remaining == 3);
+        }
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! The receiver's database.
 //!
 //! Order of locks within a transaction, the same for every writer, so that none waits in a circle:
-//! the push's name, the stream's row (or the parked frame's), broker orders by id (new ones first, then known ones),
+//! the push's name, the stream's row (or the parked frame's), broker orders by id (new ones first, then known ones), their figures by id,
 //! facts by event id, their repeats by hash, parked and suspect rows, and the heads of the log last.
 
 mod batch;
 mod call;
+mod cumulative;
 mod error;
 mod facts;
 mod inspect;

@@ -46,26 +46,31 @@ pub struct SseSource {
 }
 
 impl SseSource {
-    /// Builds the client. It follows no redirect, uses no proxy and repeats nothing by itself.
+    /// Builds the client.
     ///
     /// # Errors
     /// [`SseClientError`] when the TLS backend cannot be used.
     pub fn new(config: SseConfig) -> Result<Self, SseClientError> {
-        let client = Client::builder()
-            .http1_only()
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .pool_max_idle_per_host(0)
-            .tcp_keepalive(Duration::from_secs(15))
-            .tcp_nodelay(true)
-            .connect_timeout(Duration::from_millis(config.connect_timeout_ms))
-            .user_agent(concat!("fill-receiver/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(SseClientError)?;
+        let client = client(config.connect_timeout_ms)?;
         let url = format!("{}{}", config.base_url.trim_end_matches('/'), config.path);
         Ok(Self { client, url, config })
     }
+}
+
+/// A client of the broker. It follows no redirect, uses no proxy and repeats nothing by itself.
+pub(super) fn client(connect_timeout_ms: u64) -> Result<Client, SseClientError> {
+    Client::builder()
+        .http1_only()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .pool_max_idle_per_host(0)
+        .tcp_keepalive(Duration::from_secs(15))
+        .tcp_nodelay(true)
+        .connect_timeout(Duration::from_millis(connect_timeout_ms))
+        .user_agent(concat!("fill-receiver/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .map_err(SseClientError)
 }
 
 impl EventSource for SseSource {

@@ -5,6 +5,7 @@ use super::records::{ParkedFrame, ParkedRecord, Story, SuspectRecord, UnprovenRe
 use crate::domain::cursor::{Cursor, CursorMove};
 use crate::domain::reading::{RawFrame, ReadEvent, Reading};
 use bytes::Bytes;
+use contracts::alpaca::OrderEntity;
 use contracts::event::Envelope;
 use futures_util::stream::BoxStream;
 use std::error::Error;
@@ -190,6 +191,12 @@ pub trait EventStore: Send + Sync + 'static {
     fn release_lease(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
+/// What is filled of each order in all, where a broker tells no executions.
+pub trait FigureStore: Send + Sync + 'static {
+    /// The broker's ids of orders of which more may be filled, after an id, in their order.
+    fn open_orders(&self, after: &str, limit: i64) -> impl Future<Output = Result<Vec<String>, StoreError>> + Send;
+}
+
 /// What operators look at and settle.
 pub trait RecordStore: Send + Sync + 'static {
     /// Everything about the broker orders that an execution id, a broker order id or an order id of
@@ -314,4 +321,19 @@ pub trait EventSource: Send + Sync + 'static {
         since: Cursor,
         until: Option<Cursor>,
     ) -> impl Future<Output = Result<Chunks, ConnectError>> + Send;
+}
+
+/// A broker's orders, as it shows them when it is asked.
+pub trait OrderSource: Send + Sync + 'static {
+    /// The account that they are of.
+    fn account_id(&self) -> &str;
+
+    /// The first page of orders, in any status, that were placed after a moment, oldest first.
+    fn placed_after(
+        &self,
+        after: OffsetDateTime,
+    ) -> impl Future<Output = Result<Vec<OrderEntity>, ConnectError>> + Send;
+
+    /// One order; none where the broker does not find it.
+    fn order(&self, broker_order_id: &str) -> impl Future<Output = Result<Option<OrderEntity>, ConnectError>> + Send;
 }

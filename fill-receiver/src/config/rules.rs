@@ -1,6 +1,6 @@
 //! Values that contradict each other: refused at the start, by name.
 
-use super::Settings;
+use super::{ExecutionsWord, Settings};
 use platform::config::{Checks, ConfigError};
 use time::OffsetDateTime;
 
@@ -26,7 +26,8 @@ impl Settings {
                 return Err(ConfigError::Invalid(format!("{name} must be above zero")));
             }
         }
-        let rules = self.push_rules().into_iter().chain(self.stream_rules()).chain(self.other_rules());
+        let rules =
+            self.push_rules().into_iter().chain(self.stream_rules()).chain(self.poll_rules()).chain(self.other_rules());
         match rules.into_iter().find(|(holds, _)| !holds) {
             Some((_, text)) => Err(ConfigError::Invalid(text.to_owned())),
             None => Ok(()),
@@ -90,6 +91,9 @@ impl Settings {
             ("audit.stretch_max_ms", self.audit.stretch_max_ms),
             ("audit.deadline_ms", self.audit.deadline_ms),
             ("lease.renewal_ms", self.lease.renewal_ms),
+            ("poll.page_len", u64::from(self.poll.page_len)),
+            ("poll.pages_max", u64::from(self.poll.pages_max)),
+            ("poll.singles_max", u64::from(self.poll.singles_max)),
             ("watch.count_interval_ms", self.watch.count_interval_ms),
             ("watch.invariant_len_max", u64::from(self.watch.invariant_len_max)),
             ("watch.invariant_timeout_ms", self.watch.invariant_timeout_ms),
@@ -134,6 +138,26 @@ impl Settings {
             (
                 stream.reconnect_delay_initial_ms <= stream.reconnect_delay_max_ms,
                 "stream.reconnect_delay_initial_ms must not exceed stream.reconnect_delay_max_ms",
+            ),
+        ]
+    }
+
+    /// What orders are asked for under.
+    fn poll_rules(&self) -> Vec<Rule> {
+        let polls = self.poll.interval_ms > 0;
+        vec![
+            (
+                polls || self.broker.executions == ExecutionsWord::Single,
+                "poll.interval_ms must be above zero where broker.executions is cumulative: what a stream misses is \
+                 seen nowhere else",
+            ),
+            (!polls || !self.broker.account_id.is_empty(), "broker.account_id must be set where poll.interval_ms is"),
+            (self.poll.path.starts_with('/'), "poll.path must start with a slash"),
+            ((2..=500).contains(&self.poll.page_len), "poll.page_len must be 2 to 500"),
+            (self.broker.quantity_decimals <= 9, "broker.quantity_decimals must be at most 9"),
+            (
+                (4..=12).contains(&self.broker.average_decimals),
+                "broker.average_decimals must be 4 to 12: a coarser average tells no amount",
             ),
         ]
     }

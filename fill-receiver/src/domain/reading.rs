@@ -4,9 +4,10 @@
 //! are parked for a person and the stream goes on. What is merely strange (a word that we do not
 //! know, an order that is not ours) is read.
 
+use super::cumulative::{Cumulative, ExecutionsShown, ID_PREFIX, Part, Resolution, execution_id};
 use super::cursor::Cursor;
 use super::identity::{ExecutionKind, ExecutionScope, Identity};
-use contracts::alpaca::{OrderEntity, Side as WireSide, TradeEvent, TradeEventKind};
+use contracts::alpaca::{OrderEntity, OrderStatus, Side as WireSide, TradeEvent, TradeEventKind};
 use contracts::decimal::plain;
 use contracts::event::{BrokerEvent, BrokerFact};
 use contracts::ids::{BrokerId, BrokerOrderId, EventId, ExecutionId};
@@ -31,6 +32,8 @@ pub struct BrokerProfile {
     pub broker: BrokerId,
     /// Within what its execution ids are unique.
     pub execution_scope: ExecutionScope,
+    /// Whether its events tell executions.
+    pub executions: ExecutionsShown,
 }
 
 /// The bytes of one event as they came, and their hash.
@@ -120,6 +123,17 @@ pub struct ReadEvent {
     pub key: Option<BrokerKey>,
     /// What must be equal whenever the same identity comes again.
     pub terms: String,
+    /// What is filled of the order in all, where fills are derived from that.
+    pub figures: Option<Figures>,
+}
+
+/// What an event of a broker without executions shows of its order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Figures {
+    /// What is filled.
+    pub filled: Cumulative,
+    /// Whether the order is at its end.
+    pub is_ended: bool,
 }
 
 /// A frame with what was made of it.
@@ -177,7 +191,10 @@ fn read_event(profile: &BrokerProfile, wire: &TradeEvent, bytes: &[u8]) -> Resul
     let broker_order_id = BrokerOrderId::new(wire.order.id.to_string()).map_err(|error| out_of_range(&error))?;
     let symbol = Symbol::new(wire.order.symbol.as_str()).map_err(|error| out_of_range(&error))?;
     let side = read_side(&wire.order)?;
-    let fact = read_fact(wire, bytes)?;
+    let (fact, figures) = match profile.executions {
+        ExecutionsShown::Single => (read_fact(wire, bytes)?, None),
+        ExecutionsShown::Cumulative(resolution) => read_cumulative(wire, bytes, resolution)?,
+    };
     let at = wire.timestamp.or(wire.at).or_else(|| Cursor::parse(&wire.event_id).ok().map(Cursor::moment));
     let at = at.ok_or_else(|| Poison::new(PoisonReason::Incomplete, "event has no time"))?;
     let cumulative = match wire.order.filled_qty {
@@ -202,7 +219,78 @@ fn read_event(profile: &BrokerProfile, wire: &TradeEvent, bytes: &[u8]) -> Resul
         fact,
     };
     let terms = terms_of(&event);
-    Ok(ReadEvent { event_id: identity.event_id(&profile.broker), identity, event, key, terms })
+    Ok(ReadEvent { event_id: identity.event_id(&profile.broker), identity, event, key, terms, figures })
+}
+
+/// A fill of such a broker is no execution, only a hint to look at its order's figures, as every other event is. What
+/// was derived from them earlier is an execution by its id.
+fn read_cumulative(
+    wire: &TradeEvent,
+    bytes: &[u8],
+    resolution: Resolution,
+) -> Result<(BrokerFact, Option<Figures>), Poison> {
+    let is_fill = matches!(wire.event, TradeEventKind::Fill | TradeEventKind::PartialFill);
+    if is_fill && wire.execution_id.as_deref().is_some_and(|id| id.starts_with(ID_PREFIX)) {
+        return Ok((read_fact(wire, bytes)?, None));
+    }
+    let fact = if is_fill { BrokerFact::Other } else { read_fact(wire, bytes)? };
+    let filled = Cumulative::of(wire.order.filled_qty, wire.order.filled_avg_price, resolution)?;
+    Ok((fact, Some(Figures { filled, is_ended: wire.order.status.is_terminal() })))
+}
+
+/// The fill that a part of an increase is, as a frame like the one that showed the increase.
+///
+/// # Errors
+/// [`Poison`] where its figures are none of a fill.
+pub fn derive_fill(profile: &BrokerProfile, shown: &RawFrame, part: Part) -> Result<Reading, Poison> {
+    let malformed = |error: serde_json::Error| Poison::new(PoisonReason::Malformed, &error.to_string());
+    let wire: TradeEvent = serde_json::from_slice(shown.bytes()).map_err(malformed)?;
+    let order = BrokerOrderId::new(wire.order.id.to_string()).map_err(|error| out_of_range(&error))?;
+    let fill = TradeEvent {
+        event: TradeEventKind::Fill,
+        execution_id: Some(execution_id(&order, part.cumulative)?.to_string()),
+        price: Some(part.price),
+        qty: Some(part.quantity),
+        previous_execution_id: None,
+        ..wire
+    };
+    let reading = read_frame(profile, RawFrame::new(serde_json::to_vec(&fill).map_err(malformed)?));
+    match reading.outcome {
+        Ok(_) => Ok(reading),
+        Err(poison) => Err(poison),
+    }
+}
+
+/// An order as the broker shows it when it is asked, as a frame: it has no place in the stream.
+///
+/// # Errors
+/// [`Poison`] where it cannot be written.
+pub fn polled_frame(account_id: &str, order: OrderEntity) -> Result<RawFrame, Poison> {
+    let event = match order.status {
+        OrderStatus::Canceled => TradeEventKind::Canceled,
+        OrderStatus::Expired => TradeEventKind::Expired,
+        OrderStatus::Rejected => TradeEventKind::Rejected,
+        OrderStatus::Filled => TradeEventKind::Fill,
+        OrderStatus::PartiallyFilled => TradeEventKind::PartialFill,
+        OrderStatus::New | OrderStatus::Accepted => TradeEventKind::New,
+        // An order that waits for something, or was replaced, shows nothing but its figures.
+        _ => TradeEventKind::Calculated,
+    };
+    let polled = TradeEvent {
+        account_id: account_id.to_owned(),
+        at: None,
+        event,
+        event_id: String::new(),
+        execution_id: None,
+        timestamp: Some(order.updated_at),
+        order,
+        price: None,
+        qty: None,
+        position_qty: None,
+        previous_execution_id: None,
+    };
+    let written = serde_json::to_vec(&polled);
+    written.map(RawFrame::new).map_err(|error| Poison::new(PoisonReason::Malformed, &error.to_string()))
 }
 
 fn out_of_range(error: &dyn std::fmt::Display) -> Poison {

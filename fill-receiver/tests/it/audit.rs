@@ -4,6 +4,7 @@ use crate::broker::{Event, position};
 use crate::harness::{World, eventually};
 use fill_receiver::adapters::db::PgStore;
 use fill_receiver::application::ports::{AuditMove, EventStore, StoreError};
+use fill_receiver::domain::cumulative::ExecutionsShown;
 use fill_receiver::domain::cursor::{Cursor, CursorMove};
 use fill_receiver::domain::identity::ExecutionScope;
 use fill_receiver::domain::reading::BrokerProfile;
@@ -77,7 +78,8 @@ async fn a_stretch_that_cannot_be_audited_becomes_one_unproven_range() {
 
 fn store(world: &World) -> PgStore {
     let broker = contracts::BrokerId::new("sim").unwrap();
-    let profile = BrokerProfile { broker, execution_scope: ExecutionScope::Broker };
+    let profile =
+        BrokerProfile { broker, execution_scope: ExecutionScope::Broker, executions: ExecutionsShown::Single };
     PgStore::new(world.pool().clone(), profile, "trades".to_owned(), Uuid::now_v7(), 1000, Duration::from_secs(10))
 }
 

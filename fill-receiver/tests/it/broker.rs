@@ -1,11 +1,11 @@
 //! A broker's event stream that can be switched to every way of failing.
 
-use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::{Query, State};
+use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Json, Router};
 use contracts::{BrokerKey, OrderId, Partition};
 use futures_util::stream;
 use serde_json::{Value, json};
@@ -31,6 +31,10 @@ struct Inner {
     refuse_before: Option<Ulid>,
     refuse_all: bool,
     silent: bool,
+    /// As they are shown when they are asked for, by id.
+    orders: BTreeMap<String, Value>,
+    listed: usize,
+    shown_alone: Vec<String>,
 }
 
 /// One request for the stream.
@@ -51,7 +55,11 @@ impl Broker {
     pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let broker = Self { inner: Arc::default(), addr: listener.local_addr().unwrap() };
-        let router = Router::new().route("/v2/events/trades", get(trades)).with_state(broker.clone());
+        let router = Router::new()
+            .route("/v2/events/trades", get(trades))
+            .route("/v1/trading/accounts/a-1/orders", get(orders))
+            .route("/v1/trading/accounts/a-1/orders/{id}", get(order))
+            .with_state(broker.clone());
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         let beating = broker.clone();
         tokio::spawn(async move {
@@ -103,6 +111,22 @@ impl Broker {
             inner.history.insert(position, bytes.to_vec());
             send(inner, &frame(bytes));
         });
+    }
+
+    /// What the broker shows of an order when it is asked.
+    pub(crate) fn show(&self, event: &Event) {
+        let order = event.json["order"].clone();
+        self.with(|inner| inner.orders.insert(order["id"].as_str().unwrap().to_owned(), order));
+    }
+
+    /// How often its orders were listed.
+    pub(crate) fn listed(&self) -> usize {
+        self.with(|inner| inner.listed)
+    }
+
+    /// Orders that were asked for one by one.
+    pub(crate) fn shown_alone(&self) -> Vec<String> {
+        self.with(|inner| inner.shown_alone.clone())
     }
 
     /// Sends bytes that are no part of the history.
@@ -200,6 +224,27 @@ async fn trades(
     ([(header::CONTENT_TYPE, "text/event-stream; charset=utf-8")], Body::from_stream(body)).into_response()
 }
 
+/// Orders placed after a moment, oldest first.
+async fn orders(State(broker): State<Broker>, Query(query): Query<BTreeMap<String, String>>) -> Json<Vec<Value>> {
+    let limit = query["limit"].parse().unwrap();
+    let created = |order: &Value| order["created_at"].as_str().unwrap().to_owned();
+    broker.with(|inner| {
+        inner.listed += 1;
+        let mut page: Vec<Value> = inner.orders.values().filter(|o| created(o) > query["after"]).cloned().collect();
+        page.sort_by_key(created);
+        page.truncate(limit);
+        Json(page)
+    })
+}
+
+async fn order(State(broker): State<Broker>, Path(id): Path<String>) -> Response {
+    let found = broker.with(|inner| {
+        inner.shown_alone.push(id.clone());
+        inner.orders.get(&id).cloned()
+    });
+    found.map_or_else(|| StatusCode::NOT_FOUND.into_response(), |order| Json(order).into_response())
+}
+
 /// A key of ours.
 pub(crate) fn key(order: u128) -> BrokerKey {
     let order_id = OrderId::new(Uuid::from_u128(order));
@@ -237,6 +282,22 @@ impl Event {
         event.json["price"] = json!("187.12");
         event.json["order"]["filled_qty"] = json!("1");
         event
+    }
+
+    /// What a broker without executions tells: `word`, and what is filled in all at which average.
+    pub(crate) fn filled(word: &str, order: u128, position: Ulid, filled: (&str, &str)) -> Self {
+        let mut event = Self::new(word, order, position);
+        event.json["execution_id"] = Value::Null;
+        event.json["order"]["filled_qty"] = json!(filled.0);
+        event.json["order"]["filled_avg_price"] = json!(filled.1);
+        event.json["order"]["status"] = json!(if word == "partial_fill" { "partially_filled" } else { word });
+        event
+    }
+
+    /// The same of an order that was placed then.
+    pub(crate) fn placed(mut self, at: &str) -> Self {
+        self.json["order"]["created_at"] = json!(at);
+        self
     }
 
     /// The same under another name of the client's, or none.

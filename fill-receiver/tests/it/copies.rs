@@ -6,6 +6,7 @@ use contracts::BrokerId;
 use fill_receiver::adapters::db::PgStore;
 use fill_receiver::application::ports::{EventStore, StoreError};
 use fill_receiver::application::status::StreamState;
+use fill_receiver::domain::cumulative::ExecutionsShown;
 use fill_receiver::domain::cursor::{Cursor, CursorMove};
 use fill_receiver::domain::identity::ExecutionScope;
 use fill_receiver::domain::intake::StopReason;
@@ -14,7 +15,11 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 fn profile() -> BrokerProfile {
-    BrokerProfile { broker: BrokerId::new("sim").unwrap(), execution_scope: ExecutionScope::Broker }
+    BrokerProfile {
+        broker: BrokerId::new("sim").unwrap(),
+        execution_scope: ExecutionScope::Broker,
+        executions: ExecutionsShown::Single,
+    }
 }
 
 fn store(world: &World, stream: &str) -> PgStore {

@@ -12,6 +12,7 @@ mod audit;
 mod broker;
 mod bus;
 mod copies;
+mod cumulative;
 mod harness;
 mod holes;
 mod identity;

@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 
 /// Most connections of one pool: more than any server of ours takes.
 const CONNECTIONS_MAX: u32 = 1_000;
+/// A process that waits longer than this for its database at its start should say so by its exit.
+const START_WAIT_MAX_MS: u64 = 600_000;
 
 /// How to reach this service's database, and the time limits of every connection.
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -14,6 +16,8 @@ pub struct DatabaseConfig {
     pub url: Secret,
     /// Most connections of the pool.
     pub connections_max: u32,
+    /// How long a start waits for a server that is not there or is still recovering; 0: not at all.
+    pub start_wait_ms: u64,
     /// Longest wait for a free connection.
     pub acquire_timeout_ms: u64,
     /// Longest single statement.
@@ -56,6 +60,10 @@ impl DatabaseConfig {
             "database.idle_in_transaction_timeout_ms must be at most 5000: a stopped process would freeze others for longer",
         );
         checks.require(
+            self.start_wait_ms <= START_WAIT_MAX_MS,
+            format!("database.start_wait_ms must be at most {START_WAIT_MAX_MS}"),
+        );
+        checks.require(
             self.lock_timeout_ms <= self.statement_timeout_ms,
             "database.lock_timeout_ms must not exceed database.statement_timeout_ms",
         );
@@ -90,6 +98,7 @@ mod tests {
         DatabaseConfig {
             url: Secret::new("postgres://x"),
             connections_max: 4,
+            start_wait_ms: 0,
             acquire_timeout_ms: 1000,
             statement_timeout_ms: 1000,
             lock_timeout_ms: 500,
@@ -114,5 +123,6 @@ mod tests {
         refused(|c| c.connections_max = 0, "database.connections_max");
         refused(|c| c.connections_max = u32::MAX, "database.connections_max");
         refused(|c| c.acquire_timeout_ms = 0, "database.acquire_timeout_ms");
+        refused(|c| c.start_wait_ms = 600_001, "database.start_wait_ms");
     }
 }

@@ -4,6 +4,7 @@
 
 mod bus;
 mod consumer;
+mod database_start;
 mod feed;
 mod history;
 mod lease;

@@ -14,6 +14,7 @@ async fn a_pool_by_key_plans_once_and_by_an_index_also_while_tables_are_empty() 
     let config = DatabaseConfig {
         url: Secret::new(database.url.clone()),
         connections_max: 1,
+        start_wait_ms: 0,
         acquire_timeout_ms: 30_000,
         statement_timeout_ms: 30_000,
         lock_timeout_ms: 30_000,

@@ -10,6 +10,7 @@ async fn pool(url: &str, connections_max: u32, acquire_timeout_ms: u64) -> WarmP
         url: Secret::new(url.to_owned()),
         connections_max,
         acquire_timeout_ms,
+        start_wait_ms: 30_000,
         statement_timeout_ms: 30_000,
         lock_timeout_ms: 30_000,
         idle_in_transaction_timeout_ms: 30_000,

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Parser;
+use simulator::broker::profile::Profile;
 use simulator::drill::closing::complete;
 use simulator::drill::command::{self, Arguments, Command, ORDERS_MIN};
 use simulator::drill::exercise::{Exercise, ExerciseOptions};
@@ -20,9 +21,11 @@ use simulator::drill::series::Series;
 use simulator::drill::steps::StepsOptions;
 use simulator::drill::trace::collector::Collector;
 use simulator::drill::{
-    burst, bus, copies,
+    burst, bus,
+    clock::{self, Clocks},
+    copies,
     cut::{self, Network},
-    demo, kill, outage, push, steps, trace,
+    demo, disk, kill, outage, push, steps, trace,
 };
 use simulator::stack::{Announcer, ProcessName};
 
@@ -68,6 +71,14 @@ async fn run(mut arguments: Arguments) -> anyhow::Result<ExitCode> {
         _ => None,
     };
     let mut extra = collector.as_ref().map_or_else(|| arguments.command.extra(), trace::variables);
+    if matches!(arguments.command, Command::DiskFull) {
+        disk::private_mounts()?;
+        disk::settings(&mut extra);
+    }
+    let clocks = match arguments.command {
+        Command::ClockStep => Some(Clocks::prepare(&checkout.join(".run").join(&name), &mut extra)?),
+        _ => None,
+    };
     if let Some(network) = &network {
         for (process, prefix) in
             [(ProcessName::BrokerGateway, "BROKER_GATEWAY"), (ProcessName::FillReceiver, "FILL_RECEIVER")]
@@ -88,11 +99,13 @@ async fn run(mut arguments: Arguments) -> anyhow::Result<ExitCode> {
         faults: arguments.command.has_faults() && !arguments.no_faults,
         deposits: arguments.command.deposits(),
         extra,
+        disk_mib: matches!(arguments.command, Command::DiskFull).then_some(disk::SIZE_MIB),
         broker_url: network.as_ref().map(Network::leads_to),
         announce: announcer(demo),
     };
     let exercise = Box::pin(Exercise::start(options)).await?;
-    let mut result = Box::pin(perform(&exercise, &arguments, collector.as_ref(), network.as_ref())).await;
+    let mut result =
+        Box::pin(perform(&exercise, &arguments, collector.as_ref(), network.as_ref(), clocks.as_ref())).await;
     if let Ok((outcome, _)) = &mut result {
         let may_be_harmless = matches!(arguments.command, Command::Trace | Command::Demo);
         complete(&exercise, outcome, may_be_harmless).await;
@@ -117,6 +130,7 @@ async fn perform(
     arguments: &Arguments,
     collector: Option<&Collector>,
     network: Option<&Network>,
+    clocks: Option<&Clocks>,
 ) -> anyhow::Result<(Outcome, String)> {
     let settle = Duration::from_secs(arguments.settle_limit_s);
     let load = LoadOptions {
@@ -126,6 +140,8 @@ async fn perform(
         orders_max: None,
         pause_max_ms: 100,
         shares_max: 20,
+        // A broker that tells no executions tells no exact money of parts of a share.
+        whole_shares: arguments.command.scenario().is_some_and(|scenario| scenario.profile == Profile::Blind),
         // A process that is killed again and again takes its time to answer.
         answer_limit: Duration::from_secs(180),
     };
@@ -155,6 +171,8 @@ async fn perform(
         Command::Cut => cut::run(exercise, network.context("there is no network")?, load, settle).await?,
         Command::Freeze => outage::freeze(exercise, arguments.seed, load, settle).await?,
         Command::ReadOnly => outage::read_only(exercise, load, settle).await?,
+        Command::DiskFull => disk::run(exercise, load, settle).await?,
+        Command::ClockStep => clock::run(exercise, clocks.context("there are no clocks")?, load, settle).await?,
         Command::Kill { process, times, redis } => {
             let processes = if process == "all" { ProcessName::ENGINE.to_vec() } else { vec![process.parse()?] };
             let options = KillOptions {

@@ -3,6 +3,7 @@
 //! What customers see is compared beside this one; the books of each account (journal, holds, log) the order server
 //! checks itself. A pure function over what was collected.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 use contracts::broker_key::BrokerKey;
@@ -11,10 +12,12 @@ use uuid::Uuid;
 
 use super::check::{Invariant, Kind, Verdict};
 use super::oracle::{BrokerOrder, ReportKind};
-use super::records::{CoreExecution, CoreOrder, Records, Request};
+use super::records::{CoreExecution, CoreOrder, ReceiverFact, Records, Request};
 
 /// The currency of every account of a drill.
 const CURRENCY: &str = "USD";
+/// In front of the ids of fills that the receiver derived from what is filled of an order in all.
+const DERIVED: &str = "cumulative:";
 /// Gateway states that say that the broker has no live order.
 const WITHOUT_LIFE: [&str; 3] = ["refused", "not_sent", "absent"];
 /// Gateway states on the way to an answer.
@@ -182,8 +185,13 @@ fn compare_executions(records: &Records, ours: &BTreeMap<Uuid, &BrokerOrder>, ve
     }
     let orders: BTreeSet<Uuid> = ours.keys().chain(ledger.keys()).copied().collect();
     for id in orders {
+        let rows = ledger.get(&id).map(Vec::as_slice).unwrap_or_default();
+        if rows.iter().any(|row| row.execution_id.starts_with(DERIVED)) {
+            compare_derived(id, rows, ours.get(&id).copied(), verdict);
+            continue;
+        }
         let mut missing: Vec<Told> = ours.get(&id).map(|order| told_by_broker(order).collect()).unwrap_or_default();
-        for row in ledger.get(&id).into_iter().flatten().copied() {
+        for row in rows.iter().copied() {
             let told = told_by_ledger(row);
             if let Some(place) = missing.iter().position(|other| *other == told) {
                 drop(missing.swap_remove(place));
@@ -206,8 +214,11 @@ fn compare_executions(records: &Records, ours: &BTreeMap<Uuid, &BrokerOrder>, ve
         }
     }
     let applied: BTreeMap<Uuid, Uuid> = records.executions.iter().map(|row| (row.event_id, row.order_id)).collect();
+    let broker_ids: BTreeMap<String, Uuid> = ours.iter().map(|(id, order)| (order.id.to_string(), *id)).collect();
+    // A broker that takes no key shows none: there the receiver never learns whose order it is.
+    let order_of = |fact: &ReceiverFact| fact.order_id.or_else(|| broker_ids.get(&fact.broker_order_id).copied());
     let received: BTreeMap<Uuid, Option<Uuid>> =
-        records.facts.iter().map(|fact| (fact.event_id, fact.order_id)).collect();
+        records.facts.iter().map(|fact| (fact.event_id, order_of(fact))).collect();
     for (event, order) in &applied {
         if received.get(event) != Some(&Some(*order)) {
             let text = format!("order {order}: event {event} is in the ledger and not in the receiver's events");
@@ -220,6 +231,26 @@ fn compare_executions(records: &Records, ours: &BTreeMap<Uuid, &BrokerOrder>, ve
             verdict.breach(Invariant::I3, Kind::Lost, Some(order), text);
         }
     }
+}
+
+/// Derived fills have no namesakes at the broker: they come to its shares and its money.
+fn compare_derived(id: Uuid, rows: &[&CoreExecution], broker: Option<&BrokerOrder>, verdict: &mut Verdict) {
+    let executions = broker.map_or(&[][..], |order| &order.executions);
+    let true_shares: Decimal = executions.iter().map(|execution| execution.qty).sum();
+    let true_money: Decimal = executions.iter().map(|execution| execution.qty * execution.price).sum();
+    let figures = || rows.iter().filter_map(|row| row.quantity.zip(row.price));
+    let shares: Decimal = figures().map(|(quantity, _)| quantity).sum();
+    let money: Decimal = figures().map(|(quantity, price)| quantity * price).sum();
+    let odd = rows.iter().any(|row| row.kind != "fill" || !row.execution_id.starts_with(DERIVED));
+    let kind = match shares.cmp(&true_shares) {
+        Ordering::Less => Kind::Lost,
+        Ordering::Greater => Kind::Duplicated,
+        Ordering::Equal if odd || money != true_money => Kind::Wrong,
+        Ordering::Equal => return,
+    };
+    let text =
+        format!("order {id}: {shares} shares for {money} in the ledger, {true_shares} for {true_money} at the broker");
+    verdict.breach(Invariant::I3, kind, Some(id), text);
 }
 
 /// What each order moved in its account is what its executions at the broker come to, in cash and in shares.

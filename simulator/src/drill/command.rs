@@ -70,6 +70,10 @@ pub enum Command {
     Cut,
     /// PostgreSQL refuses every write for some seconds.
     ReadOnly,
+    /// The disk of PostgreSQL is full, again and again.
+    DiskFull,
+    /// The clock of the gateway, then of the order server, steps forwards and backwards.
+    ClockStep,
     /// A few hundred orders, each engine process killed once, a table and a comparison.
     Demo,
     /// SIGKILL at random moments under load.
@@ -148,6 +152,8 @@ const DRILLS: &[(&str, &str)] = &[
     ("redis", "Redis stopped for 30 seconds, started again empty"),
     ("bus", "Redis killed, emptied, frozen and slow"),
     ("read-only", "PostgreSQL refuses every write for some seconds"),
+    ("disk-full", "the disk of PostgreSQL is full, again and again; needs root"),
+    ("clock-step", "the clock of the gateway, then of the order server, steps ten minutes forwards and backwards"),
     ("overspend", "twenty concurrent spenders of one balance, Redis down"),
     ("duplicate", "the same client order posted 100 times at once"),
     ("hangup", "clients that hang up in the middle"),
@@ -167,6 +173,8 @@ impl Command {
             "redis" => Self::Redis,
             "bus" => Self::Bus { seconds: 10 },
             "read-only" => Self::ReadOnly,
+            "disk-full" => Self::DiskFull,
+            "clock-step" => Self::ClockStep,
             "overspend" => Self::Overspend,
             "duplicate" => Self::Duplicate,
             "hangup" => Self::Hangup,
@@ -187,6 +195,8 @@ impl Command {
             Self::Cut => "cut".to_owned(),
             Self::Freeze => "freeze".to_owned(),
             Self::ReadOnly => "read-only".to_owned(),
+            Self::DiskFull => "disk-full".to_owned(),
+            Self::ClockStep => "clock-step".to_owned(),
             Self::Demo => "demo".to_owned(),
             Self::Kill { process, .. } if process == "all" => "kill".to_owned(),
             Self::Kill { process, .. } => format!("kill-{process}"),
@@ -202,7 +212,9 @@ impl Command {
         }
     }
 
-    fn scenario(&self) -> Option<&'static Scenario> {
+    /// The way in which the broker alone fails, where that is the drill.
+    #[must_use]
+    pub fn scenario(&self) -> Option<&'static Scenario> {
         if let Self::Broker { name } = self { Scenario::named(name) } else { None }
     }
 
@@ -234,6 +246,8 @@ impl Command {
             | Self::Cut
             | Self::Freeze
             | Self::ReadOnly
+            | Self::DiskFull
+            | Self::ClockStep
             | Self::Copies { .. } => BTreeMap::from([(ProcessName::BrokerGateway, brisk.to_vec()), no_push]),
             // The receiver's points are in its pushes too.
             Self::Steps { process: ProcessName::FillReceiver } => {

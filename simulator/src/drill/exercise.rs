@@ -58,6 +58,8 @@ pub struct ExerciseOptions {
     pub deposits: Vec<Decimal>,
     /// Further variables of single processes.
     pub extra: BTreeMap<ProcessName, Vec<(String, String)>>,
+    /// The size of a file system of the database's own, in memory; for a process whose mounts are its own.
+    pub disk_mib: Option<u32>,
     /// Told the simulated broker's base URL before the services start.
     pub broker_url: Option<Arc<OnceLock<String>>>,
     /// Where to say what happens.
@@ -105,7 +107,7 @@ impl Exercise {
     /// When anything does not start.
     pub async fn start(options: ExerciseOptions) -> Result<Self, StackError> {
         let stack = Stack::start(StackOptions {
-            layout: Layout::of_checkout(&options.checkout, &options.instance),
+            layout: Layout::of_checkout(&options.checkout, &options.instance).with_disk(options.disk_mib),
             bin: options.bin,
             engine_bin: options.engine_bin,
             keep: false,

@@ -36,6 +36,8 @@ pub struct LoadOptions {
     pub pause_max_ms: u64,
     /// Shares of one order at most.
     pub shares_max: i64,
+    /// Whether no order is for a part of a share.
+    pub whole_shares: bool,
     /// How long the outcome of one order may stay unknown.
     pub answer_limit: Duration,
 }
@@ -129,7 +131,8 @@ impl Load {
 }
 
 async fn work(trader: Trader, worker: usize, options: LoadOptions, progress: Arc<Progress>) -> Posted {
-    let mut ideas = Ideas::new(options.seed, &format!("a{}w{worker}", trader.index), options.shares_max);
+    let name = format!("a{}w{worker}", trader.index);
+    let mut ideas = Ideas::new(options.seed, &name, options.shares_max, options.whole_shares);
     let mut positions: Vec<(String, Decimal)> = Vec::new();
     let mut cancels: Vec<Uuid> = Vec::new();
     let mut posted = Posted::new();

@@ -30,6 +30,7 @@ pub struct Ideas {
     name: String,
     count: u64,
     shares_max: i64,
+    whole_shares: bool,
 }
 
 /// An order, and whether its customer will think better of it.
@@ -42,11 +43,12 @@ pub struct Plan {
 }
 
 impl Ideas {
-    /// The orders of the customer called `name`, the same for the same seed; no order is for more than `shares_max`.
+    /// The orders of the customer called `name`, the same for the same seed; no order is for more than `shares_max`, and
+    /// none for a part of a share where that is not wanted.
     #[must_use]
-    pub fn new(seed: u64, name: &str, shares_max: i64) -> Self {
+    pub fn new(seed: u64, name: &str, shares_max: i64, whole_shares: bool) -> Self {
         let salt = name.bytes().fold(0_u64, |salt, byte| salt.wrapping_mul(31).wrapping_add(u64::from(byte)));
-        Self { rng: ChaCha8Rng::seed_from_u64(seed ^ salt), name: name.to_owned(), count: 0, shares_max }
+        Self { rng: ChaCha8Rng::seed_from_u64(seed ^ salt), name: name.to_owned(), count: 0, shares_max, whole_shares }
     }
 
     /// The next order of a customer who holds `positions`.
@@ -87,7 +89,7 @@ impl Ideas {
     }
 
     fn order(&mut self, symbol: String, side: &'static str, limit_price: Option<Decimal>) -> Order {
-        let whole = self.rng.random_bool(0.7);
+        let whole = self.rng.random_bool(0.7) || self.whole_shares;
         let qty = if whole {
             Decimal::from(self.rng.random_range(1..=self.shares_max))
         } else {
@@ -117,7 +119,7 @@ mod tests {
     #[test]
     fn one_seed_thinks_of_the_same_orders_and_no_id_comes_twice() {
         let draw = |seed: u64| {
-            let mut ideas = Ideas::new(seed, "a", 20);
+            let mut ideas = Ideas::new(seed, "a", 20, false);
             (0..200).map(|_| ideas.next(&[("KO".to_owned(), Decimal::from(3))]).order).collect::<Vec<_>>()
         };
         assert_eq!(draw(1), draw(1));
@@ -130,7 +132,7 @@ mod tests {
 
     #[test]
     fn every_kind_of_order_comes_up_and_none_is_for_nothing() {
-        let mut ideas = Ideas::new(3, "a", 20);
+        let mut ideas = Ideas::new(3, "a", 20, false);
         let plans: Vec<Plan> = (0..500).map(|_| ideas.next(&[("KO".to_owned(), Decimal::from(3))])).collect();
         assert!(plans.iter().all(|plan| plan.order.qty > Decimal::ZERO));
         assert!(plans.iter().filter(|plan| plan.order.side == "sell").all(|plan| plan.order.qty <= Decimal::from(3)));

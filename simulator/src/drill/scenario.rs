@@ -11,6 +11,7 @@ use super::exercise::{Exercise, tell_broker};
 use super::load::{Load, LoadOptions};
 use super::oracle::{FaultTally, faults};
 use super::outcome::Outcome;
+use super::persons::{self, Decisions};
 use crate::broker::profile::Profile;
 use crate::stack::{ProcessName, StackError};
 
@@ -73,6 +74,23 @@ const LOST_REPLIES: &[(&str, &[(&str, &str)])] = &[
     ),
     ("cancel", &[("drop_reply", "0.1")]),
     ("lookup", &[("drop_reply", "0.1")]),
+];
+
+/// Lost replies of orders and cancels, and events that no stream tells.
+const BLIND: &[(&str, &[(&str, &str)])] = &[
+    (
+        "submit",
+        &[
+            ("drop_reply", "0.08"),
+            ("error_after_effect", "0.03"),
+            ("drop_before_receipt", "0.04"),
+            ("identical_partials", "0.2"),
+            ("reorder_events", "0.1"),
+            ("lost_event", "0.1"),
+        ],
+    ),
+    ("cancel", &[("drop_reply", "0.1")]),
+    ("stream", &[("drop_message", "0.03"), ("stream_reset", "0.005")]),
 ];
 
 const QUIET: Scenario = Scenario {
@@ -154,6 +172,13 @@ pub const SCENARIOS: &[Scenario] = &[
         ..QUIET
     },
     Scenario {
+        name: "blind",
+        what: "no keys, no execution ids, no replay: replies and events are lost, two persons settle what is in doubt",
+        profile: Profile::Blind,
+        faults: BLIND,
+        ..QUIET
+    },
+    Scenario {
         name: "mass-bust",
         what: "every execution of the last seconds is taken back, again and again, and the proceeds are spent",
         deposit: 20_000,
@@ -223,8 +248,20 @@ pub async fn run(
     let posted = load.finish().await;
     exercise.say(&format!("{} orders posted; the broker makes no more mistakes", posted.len()));
     exercise.configure_broker(&scenario.config(false)).await?;
-    let mut outcome = Outcome::settled(exercise.settle(&posted, settle_limit).await);
+    let settling = exercise.settle(&posted, settle_limit);
+    let (settled, decisions) = if scenario.profile == Profile::Blind {
+        persons::beside(exercise, settling).await
+    } else {
+        (settling.await, Decisions::default())
+    };
+    let mut outcome = Outcome::settled(settled);
     outcome.require(outcome.tally().filled > 0, "no order was filled");
+    if scenario.profile == Profile::Blind {
+        outcome.note("settled_bound", decisions.bound);
+        outcome.note("settled_absent", decisions.absent);
+        outcome.require(decisions.bound > 0, "the persons bound no order to the broker's");
+        outcome.require(decisions.absent > 0, "the persons found no order absent");
+    }
     if scenario.act != Act::FreezeGateway {
         // A process that is frozen counts as any other intervention.
         outcome.strike(acts);

@@ -19,6 +19,7 @@ pub struct Layout {
     run: PathBuf,
     data: PathBuf,
     fallback: PathBuf,
+    disk_mib: Option<u32>,
 }
 
 impl Layout {
@@ -42,7 +43,21 @@ impl Layout {
         let hash: String = digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         let hash: String = hash.chars().take(HASH_DIGITS).collect();
         let fallback = PathBuf::from(format!("/var/tmp/order-router-{hash}")).join(instance);
-        Self { checkout: checkout.to_owned(), run, data, fallback }
+        Self { checkout: checkout.to_owned(), run, data, fallback, disk_mib: None }
+    }
+
+    /// The same with the database on a file system of this size of its own, in memory. Only for a process whose mounts
+    /// are its own: they end with it.
+    #[must_use]
+    pub fn with_disk(mut self, mib: Option<u32>) -> Self {
+        self.disk_mib = mib;
+        self
+    }
+
+    /// The size of the database's own file system, where it has one.
+    #[must_use]
+    pub fn disk_mib(&self) -> Option<u32> {
+        self.disk_mib
     }
 
     /// The checkout.

@@ -32,13 +32,17 @@ const CONNECTIONS_MAX: u32 = 200;
 /// is the default.
 const SIZES: [&str; 5] =
     ["shared_buffers=512MB", "min_wal_size=1GB", "max_wal_size=4GB", "checkpoint_timeout=15min", "wal_compression=lz4"];
+const MOUNT_LIMIT: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(100);
 
 /// Where the server's data is and who runs it.
 #[derive(Clone, Debug)]
 pub(super) struct PostgresHome {
     bin: PathBuf,
+    root: PathBuf,
     data: PathBuf,
+    /// The file system of its own that the data is on, where it has one.
+    disk: Option<PathBuf>,
     password_file: PathBuf,
     user: Option<String>,
     port: u16,
@@ -59,14 +63,25 @@ impl PostgresHome {
             }
             Some(user) => reachable_folder(supervisor, layout, user).await?,
         };
-        let data = root.join("pg");
-        Ok(Self { bin, data, password_file: root.join("pg.password"), user: user.map(|user| user.name), port })
+        let disk = match layout.disk_mib() {
+            Some(mib) => Some(mount_disk(supervisor, layout, root.join("disk"), mib).await?),
+            None => None,
+        };
+        let data = disk.as_ref().unwrap_or(&root).join("pg");
+        let password_file = root.join("pg.password");
+        Ok(Self { bin, root, data, disk, password_file, user: user.map(|user| user.name), port })
     }
 
     /// The folder above the server's data, for what else belongs to it.
     #[must_use]
     pub(super) fn root(&self) -> &Path {
-        self.data.parent().unwrap_or(&self.data)
+        &self.root
+    }
+
+    /// The file system of its own that the data is on, where it has one.
+    #[must_use]
+    pub(super) fn disk(&self) -> Option<&Path> {
+        self.disk.as_deref()
     }
 
     /// Makes the data folder anew, or keeps the one that is there. Returns the superuser's password.
@@ -114,6 +129,8 @@ impl PostgresHome {
             .args(["--auth=scram-sha-256", "--username=postgres", "--encoding=UTF8", "--locale=C"])
             .args(["--pwfile".into(), self.password_file.clone().into_os_string()])
             .args(["--pgdata".into(), self.data.clone().into_os_string()])
+            // The smallest segments: on a small disk the log is to meet its end as well as the tables do.
+            .args(self.disk.as_ref().map(|_| "--wal-segsize=1"))
             .user(self.user.clone());
         let status = supervisor.run(spec, INITDB_LIMIT).await?;
         if status.success() {
@@ -157,6 +174,21 @@ impl PostgresHome {
     pub(super) async fn wait_until_unused(&self) -> Result<(), StackError> {
         wait_until_unused(&self.data).await
     }
+}
+
+/// Mounts an empty file system of that size, in memory.
+async fn mount_disk(supervisor: &Supervisor, layout: &Layout, disk: PathBuf, mib: u32) -> Result<PathBuf, StackError> {
+    passable_folder(&disk)?;
+    let log = layout.log("mount");
+    let spec = ChildSpec::new("mount", "/", &log)
+        .args(["-t", "tmpfs", "-o"])
+        .args([format!("size={mib}m,mode=0755"), "tmpfs".to_owned()])
+        .args([&disk]);
+    let status = supervisor.run(spec, MOUNT_LIMIT).await?;
+    if status.success() {
+        return Ok(disk);
+    }
+    Err(StackError::DiedEarly { name: "mount".to_owned(), how: describe(status), tail: tail(&log), log })
 }
 
 /// Makes a role with a database of its own, or sets the password of the role that is there.

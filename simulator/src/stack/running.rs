@@ -207,6 +207,12 @@ impl Stack {
         self.servers.admin_url()
     }
 
+    /// The file system of its own that the private database's data is on, where it has one.
+    #[must_use]
+    pub fn database_disk(&self) -> Option<&std::path::Path> {
+        self.servers.database_disk()
+    }
+
     /// The address of Redis.
     #[must_use]
     pub fn redis_url(&self) -> &str {
@@ -229,6 +235,12 @@ impl Stack {
     #[must_use]
     pub fn demo(&self) -> &(NewAccount, ApiKey) {
         &self.demo
+    }
+
+    /// The tokens of two persons, since some decisions take two.
+    #[must_use]
+    pub fn persons(&self) -> [&str; 2] {
+        [&self.secrets.alice_token, &self.secrets.bob_token]
     }
 
     /// Every secret of the stack with what it is, to look for where none must be.

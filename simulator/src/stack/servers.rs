@@ -147,6 +147,12 @@ impl Servers {
         self.postgres.as_ref().map(|server| server.home.root())
     }
 
+    /// The file system of its own that the private database's data is on, where it has one.
+    #[must_use]
+    pub fn database_disk(&self) -> Option<&std::path::Path> {
+        self.postgres.as_ref().and_then(|server| server.home.disk())
+    }
+
     /// Creates the three databases, each with a role of its own.
     ///
     /// # Errors

@@ -281,6 +281,7 @@ impl ServicePlan<'_> {
             ("FILL_RECEIVER__PUSH__KEYS", push_keys(self.secrets)),
             ("FILL_RECEIVER__BROKER__BASE_URL", self.ports.sim.url()),
             ("FILL_RECEIVER__BROKER__KEY_ID", self.secrets.broker_key_id.clone()),
+            ("FILL_RECEIVER__BROKER__ACCOUNT_ID", BROKER_ACCOUNT.to_owned()),
             ("FILL_RECEIVER__BROKER__SECRET_KEY", self.secrets.broker_secret_key.clone()),
         ]
     }

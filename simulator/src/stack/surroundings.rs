@@ -15,7 +15,7 @@ const KEY_WINDOW_MS: u64 = 60_000;
 /// Further variables of single processes.
 pub type Variables = BTreeMap<ProcessName, Vec<(String, String)>>;
 
-/// The simulated broker makes these promises, and the gateway knows it.
+/// The simulated broker makes these promises, and gateway and receiver know it.
 #[must_use]
 pub fn with_profile(mut variables: Variables, profile: Profile) -> Variables {
     let (word, enforcement) = match profile {
@@ -36,6 +36,14 @@ pub fn with_profile(mut variables: Variables, profile: Profile) -> Variables {
         ("HONOURS_VALID_UNTIL", knows_keys.to_string()),
     ] {
         add(&mut variables, ProcessName::BrokerGateway, &format!("BROKER_GATEWAY__PROFILE__{name}"), &value);
+    }
+    if profile == Profile::Blind {
+        // Without replay there is nothing to audit; the orders themselves are asked for instead.
+        for (name, value) in
+            [("BROKER__EXECUTIONS", "cumulative"), ("POLL__INTERVAL_MS", "2000"), ("AUDIT__INTERVAL_MS", "0")]
+        {
+            add(&mut variables, ProcessName::FillReceiver, &format!("FILL_RECEIVER__{name}"), value);
+        }
     }
     variables
 }
@@ -66,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn broker_and_gateway_are_told_the_same_profile() {
+    fn broker_gateway_and_receiver_are_told_the_same_profile() {
         for profile in Profile::value_variants() {
             let variables = with_profile(Variables::new(), *profile);
             let word = value(&variables, ProcessName::BrokerSim, "BROKER_SIM__PROFILE").unwrap();
@@ -81,6 +89,10 @@ mod tests {
             let enforcement = serde_json::to_value(config.key_enforcement).unwrap();
             assert_eq!(enforcement, gateway("KEY_ENFORCEMENT"));
             let window = value(&variables, ProcessName::BrokerSim, "BROKER_SIM__KEY_WINDOW_MS").unwrap();
+            let executions = value(&variables, ProcessName::FillReceiver, "FILL_RECEIVER__BROKER__EXECUTIONS");
+            assert_eq!(executions.is_none_or(|word| word != "cumulative"), config.execution_ids);
+            let polls = value(&variables, ProcessName::FillReceiver, "FILL_RECEIVER__POLL__INTERVAL_MS").is_some();
+            assert_eq!(polls, !config.replay);
             assert!(gateway("KEY_WINDOW_MS") == "0" || gateway("KEY_WINDOW_MS") == window);
         }
     }

@@ -1,5 +1,6 @@
 //! From understood events to facts, contradictions and log entries, inside one transaction.
 
+use super::cumulative::{self, Derived};
 use super::error::sorted_log;
 use super::facts::{self, Recorded};
 use super::orders::{self, Settlement};
@@ -7,7 +8,7 @@ use super::parked;
 use crate::application::ports::{StoreError, Stored};
 use crate::domain::binding::Binding;
 use crate::domain::identity::completed_event_id;
-use crate::domain::reading::{BrokerProfile, Poison, RawFrame, ReadEvent, read_frame};
+use crate::domain::reading::{BrokerProfile, Poison, RawFrame, ReadEvent, Reading, read_frame};
 use contracts::event::{BrokerEvent, Producer};
 use contracts::ids::EventId;
 use platform::eventlog::{self, NewEvent};
@@ -126,6 +127,8 @@ impl<'a> Writing<'a> {
             }
         }
         self.log_completed(conn, &completed, stored).await?;
+        let derived = self.derive_fills(conn, &bound).await?;
+        let bound = with_derived(bound, &derived);
         let Recorded { inserted, repeated, suspects } = facts::record(conn, self.profile, &bound, self.now).await?;
         stored.inserted += inserted.len() as u64;
         stored.repeated += repeated;
@@ -138,6 +141,23 @@ impl<'a> Writing<'a> {
             }
         }
         Ok(())
+    }
+
+    /// The fills that the increases of cumulative figures are, by the place of the event that showed them.
+    async fn derive_fills(
+        &mut self,
+        conn: &mut PgConnection,
+        bound: &[Bound<'a>],
+    ) -> Result<Vec<(usize, Reading)>, StoreError> {
+        let shown: Vec<&Fresh<'a>> = bound.iter().map(|event| &event.fresh).collect();
+        let Derived { fills, suspects, poison } = cumulative::derive(conn, self.profile, &shown, self.now).await?;
+        self.suspects.extend(suspects);
+        for (place, poison) in poison {
+            if let Some(fresh) = shown.get(place) {
+                self.park(fresh.raw, fresh.position.clone(), poison);
+            }
+        }
+        Ok(fills)
     }
 
     /// Orders that turned out to be ours: what was logged without them is logged again with them.
@@ -179,6 +199,21 @@ impl<'a> Writing<'a> {
         self.log.push(new);
         Ok(())
     }
+}
+
+/// Each derived fill in front of the event that showed it.
+fn with_derived<'b>(bound: Vec<Bound<'b>>, derived: &'b [(usize, Reading)]) -> Vec<Bound<'b>> {
+    let mut all = Vec::with_capacity(bound.len() + derived.len());
+    for (place, event) in bound.into_iter().enumerate() {
+        for (_, reading) in derived.iter().filter(|(of, _)| *of == place) {
+            if let Ok(read) = &reading.outcome {
+                let position = event.fresh.position.clone();
+                all.push(Bound { binding: event.binding.clone(), fresh: Fresh::new(read, &reading.raw, position) });
+            }
+        }
+        all.push(event);
+    }
+    all
 }
 
 fn completed<'e>(event: &'e BrokerEvent, binding: &Binding) -> Cow<'e, BrokerEvent> {

@@ -2,8 +2,9 @@
 
 use super::PgStore;
 use super::batch::{Fresh, Writing};
+use super::cumulative;
 use super::error::sorted;
-use crate::application::ports::{AuditMove, EventStore, StoreError, Stored, StoredStream};
+use crate::application::ports::{AuditMove, EventStore, FigureStore, StoreError, Stored, StoredStream};
 use crate::domain::cursor::{Cursor, CursorMove};
 use crate::domain::reading::Reading;
 use sqlx::{Acquire, PgConnection};
@@ -61,6 +62,13 @@ impl EventStore for PgStore {
     async fn release_lease(&self) -> Result<(), StoreError> {
         let mut call = self.call().await?;
         call.limit().of(self.release(call.connection()?)).await
+    }
+}
+
+impl FigureStore for PgStore {
+    async fn open_orders(&self, after: &str, limit: i64) -> Result<Vec<String>, StoreError> {
+        let mut call = self.call().await?;
+        call.limit().of(cumulative::open(call.connection()?, self.broker(), after, limit)).await
     }
 }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::domain::cumulative::ExecutionsShown;
 use crate::domain::cursor::ReaderPosition;
 use crate::domain::identity::ExecutionScope;
 use crate::domain::reading::{BrokerProfile, RawFrame, read_frame};
@@ -15,7 +16,11 @@ fn frame(position: Cursor) -> Vec<u8> {
 }
 
 fn reading(position: Cursor) -> Reading {
-    let profile = BrokerProfile { broker: BrokerId::new("alpaca").unwrap(), execution_scope: ExecutionScope::Broker };
+    let profile = BrokerProfile {
+        broker: BrokerId::new("alpaca").unwrap(),
+        execution_scope: ExecutionScope::Broker,
+        executions: ExecutionsShown::Single,
+    };
     read_frame(&profile, RawFrame::new(frame(position)))
 }
 

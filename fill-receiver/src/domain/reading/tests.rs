@@ -7,7 +7,11 @@ use uuid::Uuid;
 const POSITION: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
 
 fn profile() -> BrokerProfile {
-    BrokerProfile { broker: BrokerId::new("alpaca").unwrap(), execution_scope: ExecutionScope::Broker }
+    BrokerProfile {
+        broker: BrokerId::new("alpaca").unwrap(),
+        execution_scope: ExecutionScope::Broker,
+        executions: ExecutionsShown::Single,
+    }
 }
 
 fn our_key() -> BrokerKey {
@@ -187,5 +191,65 @@ proptest! {
             let text = format!("{:?}", (event.event.broker_client_order_id, event.event.order_status, event.terms));
             prop_assert!(!text.contains("\\0"));
         }
+    }
+}
+
+/// The same broker, which tells no executions.
+fn cumulative() -> BrokerProfile {
+    let resolution = Resolution { average_decimals: 9, quantity_decimals: 0 };
+    BrokerProfile { executions: ExecutionsShown::Cumulative(resolution), ..profile() }
+}
+
+/// An event of such a broker, with what is filled in all.
+fn shown(event: &str, status: &str) -> RawFrame {
+    let mut wire = wire(event);
+    for name in ["execution_id", "price", "qty"] {
+        wire.as_object_mut().unwrap().remove(name);
+    }
+    wire["order"]["status"] = json!(status);
+    wire["order"]["filled_avg_price"] = json!("187.125");
+    RawFrame::new(wire.to_string().into_bytes())
+}
+
+#[test]
+fn a_fill_without_an_execution_shows_what_is_filled_in_all_where_the_broker_tells_no_more() {
+    let frame = shown("partial_fill", "partially_filled");
+    assert_eq!(read_frame(&profile(), frame.clone()).outcome.unwrap_err().reason, PoisonReason::Incomplete);
+    let event = read_frame(&cumulative(), frame).outcome.unwrap();
+    assert_eq!((event.identity.kind(), &event.event.fact), ("state", &BrokerFact::Other));
+    let filled = Cumulative { quantity: Decimal::TWO, amount: Decimal::new(37_425, 2) };
+    assert_eq!(event.figures, Some(Figures { filled, is_ended: false }));
+    let ended = read_frame(&cumulative(), shown("canceled", "canceled")).outcome.unwrap();
+    assert_eq!((ended.event.fact, ended.figures), (BrokerFact::Canceled, Some(Figures { filled, is_ended: true })));
+}
+
+#[test]
+fn a_derived_fill_reads_as_the_same_execution_whichever_frame_showed_it() {
+    let part = Part { cumulative: Decimal::TWO, quantity: Decimal::ONE, price: Decimal::new(187_13, 2) };
+    let [first, second] = ["partial_fill", "canceled"]
+        .map(|event| derive_fill(&cumulative(), &shown(event, "canceled"), part).unwrap().outcome.unwrap());
+    assert_eq!((first.event_id, &first.terms, first.figures), (second.event_id, &second.terms, None));
+    assert_eq!(first.identity.kind(), "fill");
+    let BrokerFact::Fill { quantity, price, .. } = first.event.fact else { panic!("no fill") };
+    assert_eq!((quantity.value(), price.value()), (Decimal::ONE, Decimal::new(187_13, 2)));
+    let bust = read_frame(&cumulative(), shown("trade_bust", "partially_filled")).outcome.unwrap_err();
+    assert_eq!(bust.reason, PoisonReason::Incomplete, "what is taken back without a name is for a person");
+}
+
+#[test]
+fn a_polled_order_is_an_event_without_a_place_in_the_stream() {
+    for (status, fact) in [
+        ("new", BrokerFact::Live),
+        ("partially_filled", BrokerFact::Other),
+        ("filled", BrokerFact::Other),
+        ("canceled", BrokerFact::Canceled),
+        ("pending_cancel", BrokerFact::Other),
+    ] {
+        let wire: TradeEvent = serde_json::from_slice(shown("new", status).bytes()).unwrap();
+        let reading = read_frame(&cumulative(), polled_frame("a-1", wire.order).unwrap());
+        assert_eq!(reading.position, None);
+        let event = reading.outcome.unwrap();
+        assert_eq!(event.event.fact, fact, "{status}");
+        assert!(event.figures.is_some());
     }
 }

@@ -4,6 +4,7 @@ use super::broker::Broker;
 use contracts::event::{BrokerEvent, Envelope, Payload, Producer};
 use contracts::{EventId, Partition};
 use fill_receiver::domain::binding::Binding;
+use fill_receiver::domain::cumulative::ExecutionsShown;
 use fill_receiver::domain::cursor::{Cursor, ReaderPosition, ResumeFacts};
 use fill_receiver::domain::identity::ExecutionScope;
 use fill_receiver::domain::intake::{Batch, BatchLimits, StopReason};
@@ -47,7 +48,11 @@ impl Receiver {
     #[must_use]
     pub(super) fn new(now: OffsetDateTime, dedup_by_cursor: bool, ignores_drops: bool) -> Self {
         Self {
-            profile: BrokerProfile { broker: crate::broker_id(), execution_scope: ExecutionScope::Broker },
+            profile: BrokerProfile {
+                broker: crate::broker_id(),
+                execution_scope: ExecutionScope::Broker,
+                executions: ExecutionsShown::Single,
+            },
             cursor: Cursor::at(now),
             alive_at: now,
             known: BTreeSet::new(),

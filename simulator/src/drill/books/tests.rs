@@ -227,6 +227,52 @@ fn every_planted_violation_is_found_under_its_promise() {
     }
 }
 
+/// The first order's two trades, which the receiver has seen as one increase, in two parts.
+fn derived_world() -> (Records, Vec<BrokerOrder>) {
+    let (mut records, mut broker) = world();
+    broker[0] = at_broker(
+        1,
+        "buy",
+        vec![report(11, ReportKind::Trade, None, 2), report(12, ReportKind::Trade, None, 3)],
+        "filled",
+    );
+    let part = |event, cumulative: i64, shares: i64| CoreExecution {
+        execution_id: format!("{DERIVED}{}:{cumulative}", id(1_001)),
+        quantity: Some(Decimal::from(shares)),
+        ..executed(event, 1, "fill", 0, None)
+    };
+    records.executions[0] = part(101, 1, 1);
+    records.executions.push(part(105, 5, 4));
+    // Such a broker shows no key of ours.
+    records.facts[0].order_id = None;
+    records.facts.push(ReceiverFact { order_id: None, ..received(105, 1) });
+    (records, broker)
+}
+
+#[test]
+fn derived_fills_come_to_the_brokers_shares_and_money_or_are_found() {
+    let (records, broker) = derived_world();
+    assert_eq!(found(&records, &broker).violations, []);
+    let cases: [(&str, Kind, fn(&mut Records)); 4] = [
+        ("one is missing", Kind::Lost, |records| drop(records.executions.pop())),
+        ("one is there twice", Kind::Duplicated, |records| {
+            let again = CoreExecution { event_id: id(106), ..records.executions[0].clone() };
+            records.executions.push(again);
+        }),
+        ("the money differs", Kind::Wrong, |records| records.executions[0].price = Some(Decimal::from(99))),
+        ("one was stored and not applied", Kind::Lost, |records| {
+            records.facts.push(ReceiverFact { order_id: None, ..received(107, 1) });
+        }),
+    ];
+    for (name, kind, spoil) in cases {
+        let (mut records, broker) = derived_world();
+        spoil(&mut records);
+        let violations = found(&records, &broker).violations;
+        let named = violations.iter().any(|found| (found.invariant, found.kind) == (Invariant::I3, kind));
+        assert!(named, "{name}: {violations:?}");
+    }
+}
+
 fn left(order_id: Option<Uuid>, broker_order_id: Option<String>) -> Left {
     Left { place: "here".to_owned(), order_id, broker_order_id, detail: "it".to_owned() }
 }

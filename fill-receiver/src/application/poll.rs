@@ -1,0 +1,200 @@
+//! Asking a broker for its orders.
+//!
+//! A stream that cannot be replayed has lost for good what it told while nobody listened, or what never got through.
+//! The orders themselves still show it: what is filled of each in all, and whether it is at its end. So every poll
+//! reads all orders that were placed since the one before, minus an overlap, and then, one by one, those that are
+//! known as open and were in none of its pages. What is new of them is stored like an event of the stream.
+
+use super::ports::{ConnectError, EventStore, FigureStore, OrderSource, StoreError};
+use super::receiver::count;
+use super::session::SessionContext;
+use super::status::StreamState;
+use crate::domain::cursor::Cursor;
+use crate::domain::reading::{Poison, PoisonReason, Reading, polled_frame, read_frame};
+use contracts::alpaca::OrderEntity;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use thiserror::Error;
+use time::OffsetDateTime;
+use tokio_util::sync::CancellationToken;
+
+/// When and how much.
+#[derive(Debug, Clone, Copy)]
+pub struct PollConfig {
+    /// Time between two polls.
+    pub interval_ms: u64,
+    /// How far a poll goes back behind the one before.
+    pub overlap_ms: u64,
+    /// Orders of a page.
+    pub page_len: u32,
+    /// Most pages of a poll.
+    pub pages_max: u32,
+    /// Most orders that a poll asks for one by one.
+    pub singles_max: u32,
+}
+
+/// Why a poll did not come to its end.
+#[derive(Debug, Error)]
+enum PollError {
+    #[error("broker did not show its orders")]
+    Broker(#[from] ConnectError),
+    #[error("orders could not be stored")]
+    Store(#[from] StoreError),
+}
+
+/// Polls the broker.
+pub struct Poll<S, B> {
+    context: Arc<SessionContext<S>>,
+    source: B,
+    config: PollConfig,
+    first: Cursor,
+}
+
+/// Where the next poll goes on.
+#[derive(Default)]
+struct Progress {
+    /// Everything placed before is in; none before the first poll.
+    since: Option<OffsetDateTime>,
+    /// The last order that was asked for alone.
+    single: String,
+}
+
+impl<S: EventStore + FigureStore, B: OrderSource> Poll<S, B> {
+    /// Puts the parts together. `first` is where a stream begins that was never read.
+    #[must_use]
+    pub fn new(context: Arc<SessionContext<S>>, source: B, config: PollConfig, first: Cursor) -> Self {
+        Self { context, source, config, first }
+    }
+
+    /// Polls until `shutdown`.
+    pub async fn run(&self, shutdown: CancellationToken) {
+        let mut ticks = tokio::time::interval(Duration::from_millis(self.config.interval_ms.max(1)));
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut progress = Progress::default();
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                _ = ticks.tick() => {}
+            }
+            // Whoever reads the stream polls. Another copy that takes over begins where the stream was last whole.
+            if self.context.status.state() == StreamState::Standby {
+                progress = Progress::default();
+                continue;
+            }
+            let polled = tokio::select! {
+                () = shutdown.cancelled() => return,
+                polled = self.once(&mut progress) => polled,
+            };
+            let result = if polled.is_ok() { "done" } else { "failed" };
+            metrics::counter!("fill_receiver_polls_total", "result" => result).increment(1);
+            if let Err(error) = polled {
+                tracing::warn!(error = %platform::telemetry::Chain(&error), "the broker's orders could not be polled");
+            }
+        }
+    }
+
+    async fn once(&self, progress: &mut Progress) -> Result<(), PollError> {
+        let began = self.context.clock.now();
+        let overlap = time::Duration::milliseconds(i64::try_from(self.config.overlap_ms).unwrap_or(i64::MAX));
+        let since = match progress.since {
+            Some(since) => since,
+            None => self.context.store.open_stream(self.first, began).await?.alive_at.saturating_sub(overlap),
+        };
+        let mut seen = BTreeSet::new();
+        let reached = self.pages(since, &mut seen).await?;
+        progress.since = Some(reached.unwrap_or_else(|| began.saturating_sub(overlap)));
+        self.singles(&mut progress.single, &seen).await
+    }
+
+    /// Reads pages of orders from the oldest on. Answers how far it came, where it did not reach the last one.
+    async fn pages(
+        &self,
+        since: OffsetDateTime,
+        seen: &mut BTreeSet<String>,
+    ) -> Result<Option<OffsetDateTime>, PollError> {
+        let mut after = since;
+        for _ in 0..self.config.pages_max {
+            let page = self.source.placed_after(after).await?;
+            let is_last = page.len() < usize::try_from(self.config.page_len).unwrap_or(usize::MAX);
+            let newest = page.last().map(|order| order.created_at);
+            let before = seen.len();
+            seen.extend(page.iter().map(|order| order.id.to_string()));
+            let is_new = seen.len() > before;
+            self.store(page).await?;
+            match newest {
+                // The next page begins before the last order of this one: others may have its very moment.
+                Some(newest) if !is_last && is_new => after = newest.saturating_sub(time::Duration::milliseconds(1)),
+                Some(newest) if !is_last => {
+                    tracing::error!(%newest, "more orders than a page holds were placed at one moment: some are not seen");
+                    after = newest;
+                }
+                _ => return Ok(None),
+            }
+        }
+        Ok(Some(after))
+    }
+
+    /// Asks for open orders that no page has shown, one by one, going on behind the last one of the poll before.
+    async fn singles(&self, last: &mut String, seen: &BTreeSet<String>) -> Result<(), PollError> {
+        let limit = i64::from(self.config.singles_max);
+        let ids = self.context.store.open_orders(last, limit).await?;
+        let is_end = ids.len() < usize::try_from(limit).unwrap_or(usize::MAX);
+        for id in &ids {
+            if !seen.contains(id) {
+                let order = self.source.order(id).await?;
+                if order.is_none() {
+                    tracing::warn!(broker_order_id = id, "the broker does not find an order that was open");
+                }
+                self.store(order.into_iter().collect()).await?;
+            }
+            last.clone_from(id);
+        }
+        if is_end {
+            last.clear();
+        }
+        Ok(())
+    }
+
+    /// Stores what these orders show that is not known byte for byte.
+    async fn store(&self, orders: Vec<OrderEntity>) -> Result<(), PollError> {
+        let epoch = self.context.seen().epoch();
+        let mut readings: Vec<Reading> = Vec::new();
+        for order in orders {
+            match polled_frame(self.source.account_id(), order) {
+                Ok(raw) if self.context.seen().position(&raw.sha256()).is_some() => {}
+                Ok(raw) => readings.push(read_frame(&self.context.profile, raw)),
+                Err(poison) => tracing::error!(detail = poison.detail, "a polled order cannot be written as an event"),
+            }
+        }
+        if readings.is_empty() {
+            return Ok(());
+        }
+        match self.commit(epoch, &readings).await {
+            // One bad order must not hold up its neighbours: what the database refuses alone is parked.
+            Err(StoreError::Refused(_)) => {
+                for mut reading in readings {
+                    if let Err(StoreError::Refused(error)) = self.commit(epoch, std::slice::from_ref(&reading)).await {
+                        reading.outcome = Err(Poison::new(PoisonReason::Unstorable, &error.to_string()));
+                        self.commit(epoch, std::slice::from_ref(&reading)).await?;
+                    }
+                }
+                Ok(())
+            }
+            done => Ok(done?),
+        }
+    }
+
+    async fn commit(&self, epoch: u64, readings: &[Reading]) -> Result<(), StoreError> {
+        let stored = self.context.store.store(readings, None, self.context.clock.now()).await;
+        let stored = stored.inspect_err(|error| {
+            if !matches!(error, StoreError::Refused(_)) {
+                self.context.forget();
+            }
+        })?;
+        self.context.remember(epoch, readings);
+        count(&stored);
+        self.context.publisher.committed(stored.envelopes);
+        Ok(())
+    }
+}
