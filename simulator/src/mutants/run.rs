@@ -17,6 +17,9 @@ const BUILD_LIMIT_S: u32 = 3600;
 /// The longest run of a catcher.
 const RUN_LIMIT_S: u32 = 600;
 
+/// Building the models optimised takes longer than the few of them that are run here.
+const MODELS_UNOPTIMISED: &str = "profile.dev.package.models.opt-level=0";
+
 /// Lines of a failed command that are shown.
 const TAIL_LINES_MAX: usize = 25;
 
@@ -88,7 +91,7 @@ impl Trial {
         // `timeout` ends cargo and what it runs; the kernel ends `timeout` with us.
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "TERM", "--", "timeout", "--kill-after", "10", &limit_s.to_string(), "cargo"]);
-        command.args(args).current_dir(self.copy.root()).stdin(Stdio::null());
+        command.args(["--config", MODELS_UNOPTIMISED]).args(args).current_dir(self.copy.root()).stdin(Stdio::null());
         command.env("CARGO_TARGET_DIR", &self.target).env("SQLX_OFFLINE", "true");
         // Nobody debugs these builds, and a mutant must not leave its counterexamples for the next one.
         command.env("CARGO_PROFILE_DEV_DEBUG", "false").env("PROPTEST_DISABLE_FAILURE_PERSISTENCE", "true");

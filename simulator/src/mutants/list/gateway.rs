@@ -72,19 +72,6 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         catcher: unit(GATEWAY, "domain::attempt::tests::only_proof_that_nothing_left_counts_as_not_sent"),
     },
     Mutation {
-        name: "an attempt whose sender died counts as not sent",
-        harm: "what the dead process had sent is sent again",
-        edits: &[Edit {
-            file: "broker-gateway/src/domain/history.rs",
-            old: "attempt.end = Some((AttemptEnd::Unknown, now));",
-            new: "attempt.end = Some((AttemptEnd::NotSent, now));",
-        }],
-        catcher: unit(
-            GATEWAY,
-            "domain::standing::tests::an_open_attempt_is_in_flight_until_its_owner_must_have_given_up",
-        ),
-    },
-    Mutation {
         name: "send before the attempt is committed",
         harm: "after a crash nobody knows that something was sent",
         edits: &[Edit {
@@ -132,6 +119,16 @@ fn plan_send<D: Dialect>",
             },
             OTHER_BYTES_ARE_SENT,
         ],
-        catcher: Catcher::Stories { seeds: 400 },
+        catcher: unit(GATEWAY, "application::lane::tests::every_attempt_goes_out_under_the_key_of_the_first"),
+    },
+    Mutation {
+        name: "an attempt whose sender died counts as not sent",
+        harm: "what the dead process had sent is sent again",
+        edits: &[Edit {
+            file: "broker-gateway/src/domain/history.rs",
+            old: "attempt.end = Some((AttemptEnd::Unknown, now));",
+            new: "attempt.end = Some((AttemptEnd::NotSent, now));",
+        }],
+        catcher: Catcher::Stories { seeds: 2000 },
     },
 ];

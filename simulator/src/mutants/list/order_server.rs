@@ -11,16 +11,27 @@ const REPLY: &str = "order-core/src/domain/reply.rs";
 
 pub(super) const MUTATIONS: &[Mutation] = &[
     Mutation {
-        name: "fills count only while the order is open",
-        harm: "a fill after a refusal or a cancel is lost",
-        edits: &[Edit {
-            file: REPLY,
-            old: "    settle_executions(account, order, ledger, &charges, cause, lines)?;\n",
-            new: "    if !was_terminal {
+        name: "fills count only in working states",
+        harm: "a fill before the acknowledgement, in doubt or after the end is lost",
+        edits: &[
+            Edit {
+                file: REPLY,
+                old: "    order.facts.raise_submit(Submit::Live);
+    order.broker.get_or_insert_with(|| event.broker.clone());\n",
+                new: "    use super::status::Status;
+    let works = matches!(order.status(), Status::Working | Status::PartiallyFilled | Status::PendingCancel);
+    order.facts.raise_submit(Submit::Live);
+    order.broker.get_or_insert_with(|| event.broker.clone());\n",
+            },
+            Edit {
+                file: REPLY,
+                old: "    settle_executions(account, order, ledger, &charges, cause, lines)?;\n",
+                new: "    if works {
         settle_executions(account, order, ledger, &charges, cause, lines)?;
     }\n",
-        }],
-        catcher: unit(ORDER_CORE, "domain::interleaving::any_interleaving_of_the_logs_with_repeats_ends_the_same"),
+            },
+        ],
+        catcher: unit(ORDER_CORE, "domain::interleaving::a_fill_counts_in_every_status_that_an_order_can_be_filled_in"),
     },
     Mutation {
         name: "hold not recomputed after a fill",
