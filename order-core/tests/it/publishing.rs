@@ -64,7 +64,7 @@ async fn an_event_whose_commit_failed_is_never_on_the_bus() {
     let bus = client.get_multiplexed_async_connection().await.unwrap();
     // Published in the order in which they were handed over: what was lost would be there before.
     assert!(eventually(Duration::from_secs(30), || async { len(&bus, kept).await == 1 }).await);
-    assert_eq!(len(&bus, lost).await, 0);
+    assert_eq!(len(&bus, lost).await, 0, "what was rolled back is on the bus");
     stop.cancel();
     task.await.unwrap();
 }

@@ -79,14 +79,16 @@ impl Catcher {
     /// The sentence of a failure that says what was wrong.
     fn said(self, output: &str) -> String {
         let lines = || output.lines().map(str::trim);
-        let line = match self {
-            Self::Test { .. } => {
-                // The message is on the lines after the place.
-                lines().skip_while(|line| !line.contains("panicked at ")).skip(1).find(|line| !line.is_empty())
-            }
-            Self::Stories { .. } => lines().find(|line| line.starts_with("VIOLATED ")),
+        let said: Vec<&str> = match self {
+            // The message is on the lines after the place.
+            Self::Test { .. } => lines()
+                .skip_while(|line| !line.contains("panicked at "))
+                .skip(1)
+                .take_while(|line| !line.is_empty() && !line.starts_with("note: "))
+                .collect(),
+            Self::Stories { .. } => lines().filter(|line| line.starts_with("VIOLATED ")).collect(),
         };
-        line.unwrap_or("it failed").chars().take(SAID_LEN_MAX).collect()
+        said.join(" ").chars().take(SAID_LEN_MAX).collect()
     }
 }
 
@@ -133,9 +135,9 @@ mod tests {
 
     #[test]
     fn only_the_one_test_that_ran_and_failed_is_a_failure() {
-        let failed = "thread 'm::t' (7) panicked at a.rs:1:1:\nassertion failed: cash\n\n\
+        let failed = "thread 'm::t' (7) panicked at a.rs:1:1:\nassertion failed: cash\n  left: 1\nnote: run with\n\n\
                       test result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured; 9 filtered out";
-        assert_eq!(TEST.verdict(failed), Verdict::Failed { said: "assertion failed: cash".to_owned() });
+        assert_eq!(TEST.verdict(failed), Verdict::Failed { said: "assertion failed: cash left: 1".to_owned() });
         assert_eq!(TEST.verdict("test result: ok. 1 passed; 0 failed; 0 ignored"), Verdict::Passed);
         for nothing in [
             "test result: ok. 0 passed; 0 failed; 0 ignored; 0 measured; 10 filtered out",
