@@ -26,7 +26,8 @@ const NO_COMMIT: &str = "
 /// Commits one event of an account.
 async fn commit(store: &PgStore, account: AccountId) -> Result<(), StoreError> {
     let wants = Wants { accounts: BTreeSet::from([account]), ..Wants::default() };
-    let mut plan = Plan::new(store.load(&wants).await.unwrap().accounts[&account].clone());
+    let mut read = store.load(&wants).await.unwrap();
+    let mut plan = Plan::new(read.accounts.remove(&account).unwrap());
     plan.events.push(OrdersEvent::Lookup { order_id: OrderId::new(Uuid::now_v7()) });
     store.begin().await.unwrap().commit(&[plan], OffsetDateTime::now_utc()).await
 }
