@@ -120,6 +120,7 @@ impl Service {
         let shutdown = CancellationToken::new();
         let mut rules = settings.rules()?;
         let pool = db::connect_by_key(&settings.database).await?;
+        let warm = db::connect_warm(&settings.database).await?;
         db::check_migrations(&pool, &MIGRATOR).await?;
         let (listener, ops_addr) = bind(settings.http.ops_addr).await?;
         // The bus ends after the recorder, so that the last batch is still published.
@@ -135,7 +136,7 @@ impl Service {
         let lease_pool = db::connect(&settings.lease_database()).await?;
         let (keeper, leases) = Keeper::new(ids.uuid(), lease_pool, settings.copies);
         keeper.begin().await;
-        let store = Arc::new(PgStore::new(pool.clone(), ids, Some(publisher)));
+        let store = Arc::new(PgStore::new(pool.clone(), ids, Some(publisher)).working_with(warm));
         rules.retry.reviewed_since = store.begin_reviews().await?;
         let rules = Arc::new(rules);
         let control = LaneControl::new(Lane::new(settings.lane_policy()));

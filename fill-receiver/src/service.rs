@@ -99,7 +99,8 @@ impl Service {
         let source = SseSource::new(settings.sse())?;
         let pool = db::connect_by_key(&settings.database).await?;
         db::check_migrations(&pool, &MIGRATOR).await?;
-        let store = Arc::new(store(&settings, pool.clone(), profile.clone(), ids));
+        let warm = db::connect_warm(&settings.database).await?;
+        let store = Arc::new(store(&settings, pool.clone(), profile.clone(), ids).working_with(warm));
         store.open_stream(first, clock.now()).await?;
         let (listener, ops_addr) = bind(settings.http.ops_addr).await?;
         let push_door = match settings.push_addr()? {

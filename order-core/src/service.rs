@@ -161,10 +161,9 @@ impl Service {
             ends.bus.clone(),
         )?;
         let hub = Arc::new(Hub::new(settings.stream.connections_max, settings.stream.connections_per_key_max));
-        let store = PgStore::new(pool.clone(), Some(publisher.clone()), Arc::clone(&ids));
-        // A pool of their own: however many reads wait, they never hold up an order.
-        let worker_pool = db::connect_by_key(&settings.worker_database()).await?;
-        let worker_store = PgStore::new(worker_pool, Some(publisher), Arc::clone(&ids)).waking(Arc::clone(&hub));
+        let store = PgStore::new(pool.clone(), Some(publisher), Arc::clone(&ids));
+        let warm = db::connect_warm(&settings.worker_database()).await?;
+        let worker_store = store.clone().working_with(warm).waking(Arc::clone(&hub));
         // And another one: leases that wait for a connection are lost.
         let lease_pool = db::connect(&settings.lease_database()).await?;
         let (keeper, leases) = Keeper::new(ids.uuid(), lease_pool, settings.copies);

@@ -1,6 +1,7 @@
 //! The connection pool with its time limits, and the check that schema and program agree.
 
 use crate::config::DatabaseConfig;
+use crate::warm::WarmPool;
 use sqlx::migrate::{Migrate, MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use std::collections::BTreeMap;
@@ -81,6 +82,20 @@ pub async fn connect(config: &DatabaseConfig) -> Result<PgPool, DbError> {
 /// [`DbError`] when the server cannot be reached or does not take the limits.
 pub async fn connect_by_key(config: &DatabaseConfig) -> Result<PgPool, DbError> {
     connect_with(config, options(config)?.options(BY_KEY)).await
+}
+
+/// Like [`connect_by_key`], for the work that the speed of a process depends on: connections are used again while they
+/// are warm.
+///
+/// # Errors
+/// [`DbError`] when the server cannot be reached or does not take the limits.
+pub async fn connect_warm(config: &DatabaseConfig) -> Result<WarmPool, DbError> {
+    let acquire_timeout = Duration::from_millis(config.acquire_timeout_ms);
+    let pool = WarmPool::new(&options(config)?.options(BY_KEY), config.connections_max, acquire_timeout);
+    if let Some(first) = pool.first() {
+        check_limits(first, config).await?;
+    }
+    Ok(pool)
 }
 
 async fn connect_with(config: &DatabaseConfig, options: PgConnectOptions) -> Result<PgPool, DbError> {

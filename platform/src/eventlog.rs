@@ -104,24 +104,38 @@ impl NewEvent {
     }
 }
 
-/// The columns of a batch of events, one array a column, as `unnest` takes them.
+/// The columns of a batch of events, one array a column, as `unnest` takes them: for [`append`], and for a
+/// statement that appends beside what else it writes.
 #[derive(Default)]
-struct Columns {
-    partitions: Vec<i16>,
-    ordinals: Vec<i64>,
-    ids: Vec<Uuid>,
-    previous: Vec<Option<Uuid>>,
-    kinds: Vec<String>,
-    versions: Vec<i16>,
-    accounts: Vec<Option<Uuid>>,
-    orders: Vec<Option<Uuid>>,
-    times: Vec<OffsetDateTime>,
-    traces: Vec<Option<String>>,
-    payloads: Vec<String>,
+pub struct Columns {
+    /// Partitions.
+    pub partitions: Vec<i16>,
+    /// Places among the batch's events of the partition, from 1.
+    pub ordinals: Vec<i64>,
+    /// Ids.
+    pub ids: Vec<Uuid>,
+    /// The event before in the batch and partition; none for the first, whose predecessor is the head.
+    pub previous: Vec<Option<Uuid>>,
+    /// Type words.
+    pub kinds: Vec<String>,
+    /// Versions of the payloads' shapes.
+    pub versions: Vec<i16>,
+    /// The customers' accounts.
+    pub accounts: Vec<Option<Uuid>>,
+    /// Our orders.
+    pub orders: Vec<Option<Uuid>>,
+    /// When.
+    pub times: Vec<OffsetDateTime>,
+    /// W3C trace contexts.
+    pub traces: Vec<Option<String>>,
+    /// JSON texts.
+    pub payloads: Vec<String>,
 }
 
 impl Columns {
-    fn of(events: &[NewEvent]) -> Self {
+    /// The columns of these events, in their order.
+    #[must_use]
+    pub fn of(events: &[NewEvent]) -> Self {
         let mut columns = Self::default();
         let mut tail: BTreeMap<Partition, (i64, Uuid)> = BTreeMap::new();
         for event in events {
@@ -211,20 +225,23 @@ pub async fn append(
     .fetch_all(conn)
     .await
     .map_err(EventLogError::Append)?;
-    let places: BTreeMap<Uuid, (i64, Option<Uuid>)> =
-        rows.into_iter().map(|row| (row.event_id, (row.seq, row.prev_id))).collect();
+    placed(producer, events, rows.into_iter().map(|row| (row.event_id, row.seq, row.prev_id)))
+}
+
+/// Events with the places that the log gave them: id, sequence number and predecessor of each.
+///
+/// # Errors
+/// [`EventLogError::Incomplete`] when one has no place.
+pub fn placed(
+    producer: Producer,
+    events: Vec<NewEvent>,
+    places: impl Iterator<Item = (Uuid, i64, Option<Uuid>)>,
+) -> Result<Vec<Envelope>, EventLogError> {
+    let places: BTreeMap<Uuid, (i64, Option<Uuid>)> = places.map(|(id, seq, previous)| (id, (seq, previous))).collect();
     let expected = events.len();
     if places.len() != expected {
         return Err(EventLogError::Incomplete { expected, actual: places.len() });
     }
-    placed(producer, events, &places)
-}
-
-fn placed(
-    producer: Producer,
-    events: Vec<NewEvent>,
-    places: &BTreeMap<Uuid, (i64, Option<Uuid>)>,
-) -> Result<Vec<Envelope>, EventLogError> {
     let mut envelopes = Vec::with_capacity(events.len());
     for event in events {
         let id = event.id.as_uuid();

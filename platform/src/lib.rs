@@ -3,6 +3,7 @@
 //! health and shutdown.
 
 pub mod address;
+mod allocator;
 pub mod applied;
 pub mod breaker;
 pub mod bus;
@@ -29,3 +30,4 @@ pub mod telemetry;
 pub mod testing;
 pub mod tls;
 pub mod trace;
+pub mod warm;

@@ -21,6 +21,7 @@ mod unproven;
 pub use inspect::CHECKS;
 
 use crate::domain::reading::BrokerProfile;
+use platform::warm::WarmPool;
 use sqlx::PgPool;
 use sqlx::migrate::Migrator;
 use std::time::Duration;
@@ -33,6 +34,8 @@ pub static MIGRATOR: Migrator = sqlx::migrate!("../migrations/fill-receiver");
 #[derive(Debug, Clone)]
 pub struct PgStore {
     pool: PgPool,
+    /// For every call.
+    warm: WarmPool,
     profile: BrokerProfile,
     stream: String,
     holder: Uuid,
@@ -52,7 +55,13 @@ impl PgStore {
         lease_ms: i64,
         call_limit: Duration,
     ) -> Self {
-        Self { pool, profile, stream, holder, lease_ms, call_limit }
+        Self { warm: WarmPool::over(pool.clone()), pool, profile, stream, holder, lease_ms, call_limit }
+    }
+
+    /// Lets calls use connections of their own, so that the feed never holds them up.
+    #[must_use]
+    pub fn working_with(self, warm: WarmPool) -> Self {
+        Self { warm, ..self }
     }
 
     fn broker(&self) -> &str {

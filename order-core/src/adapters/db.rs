@@ -2,6 +2,7 @@
 
 mod actions;
 mod admin;
+mod at_once;
 mod audit;
 mod entries;
 mod errors;

@@ -72,9 +72,28 @@ struct Decided {
 impl<S: Store, L: Locks, R: Reference> BatchRunner<S, L, R> {
     /// Runs claimed commands. What is not answered comes back.
     pub async fn run(&self, items: Vec<Item>, now: OffsetDateTime) -> BatchRest {
+        let (rest, held) = self.run_after(Vec::new(), items, now).await;
+        self.let_go(held).await;
+        rest
+    }
+
+    /// Gives locks back, after their commit.
+    pub async fn let_go(&self, held: Vec<L::Held>) {
+        self.locks.release(held).await;
+    }
+
+    /// Like [`Self::run`], but gives the locks of the batch before back in the round trip that takes the new ones,
+    /// and hands over its own for the next.
+    pub async fn run_after(
+        &self,
+        before: Vec<L::Held>,
+        items: Vec<Item>,
+        now: OffsetDateTime,
+    ) -> (BatchRest, Vec<L::Held>) {
         let accounts: BTreeSet<AccountId> = items.iter().map(|item| item.command.account_id()).collect();
         let accounts: Vec<AccountId> = accounts.into_iter().collect();
-        let (held, busy) = self.lock(&accounts).await;
+        // In this order, so that an account of both batches is free when it is asked for.
+        let ((), (held, busy)) = tokio::join!(self.let_go(before), self.lock(&accounts));
         let mut rest = BatchRest::default();
         let mut together = Vec::new();
         for mut item in items {
@@ -93,8 +112,7 @@ impl<S: Store, L: Locks, R: Reference> BatchRunner<S, L, R> {
         if !together.is_empty() {
             self.together(together, now, &mut rest).await;
         }
-        self.locks.release(held).await;
-        rest
+        (rest, held)
     }
 
     async fn lock(&self, accounts: &[AccountId]) -> (Vec<L::Held>, BTreeSet<AccountId>) {
@@ -182,6 +200,10 @@ impl<S: Store, L: Locks, R: Reference> BatchRunner<S, L, R> {
     ) -> Result<BTreeSet<AccountId>, StoreError> {
         let wanted: BTreeMap<AccountId, i64> =
             plans.iter().filter_map(|plan| Some((plan.account.id, *versions.get(&plan.account.id)?))).collect();
+        // Most batches meet nobody: then this is all.
+        if self.store.commit_at_once(&plans, &wanted, now).await? {
+            return Ok(BTreeSet::new());
+        }
         let mut tx = self.store.begin().await?;
         let written = async {
             let won = tx.winners(&wanted).await?;

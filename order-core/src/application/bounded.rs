@@ -52,6 +52,17 @@ async fn within<T>(
     }
 }
 
+/// The same for a call that commits: without an answer nobody knows whether it did.
+async fn unless_unknown<T>(
+    limit: Duration,
+    call: impl Future<Output = Result<T, StoreError>> + Send,
+) -> Result<T, StoreError> {
+    match timeout(limit, call).await {
+        Ok(result) => result,
+        Err(_) => Err(StoreError::CommitUnknown { source: SILENT.into() }),
+    }
+}
+
 impl<S: Store> Store for Bounded<S> {
     type Tx = BoundedTransaction<S::Tx>;
 
@@ -62,6 +73,15 @@ impl<S: Store> Store for Bounded<S> {
 
     async fn load(&self, wants: &Wants) -> Result<Snapshot, StoreError> {
         within(self.limit, "load", self.inner.load(wants)).await
+    }
+
+    async fn commit_at_once(
+        &self,
+        plans: &[Plan],
+        versions: &BTreeMap<AccountId, i64>,
+        now: OffsetDateTime,
+    ) -> Result<bool, StoreError> {
+        unless_unknown(self.limit, self.inner.commit_at_once(plans, versions, now)).await
     }
 
     async fn reserved(
@@ -108,10 +128,7 @@ impl<T: Transaction> Transaction for BoundedTransaction<T> {
     }
 
     async fn commit(self, plans: &[Plan], now: OffsetDateTime) -> Result<(), StoreError> {
-        match timeout(self.limit, self.inner.commit(plans, now)).await {
-            Ok(result) => result,
-            Err(_) => Err(StoreError::CommitUnknown { source: SILENT.into() }),
-        }
+        unless_unknown(self.limit, self.inner.commit(plans, now)).await
     }
 }
 

@@ -60,7 +60,7 @@ impl ShardConfig {
 }
 
 /// The worker.
-pub struct ShardWorker<S, L, R, C> {
+pub struct ShardWorker<S, L: Locks, R, C> {
     runner: Arc<BatchRunner<S, L, R>>,
     facts: FactApplier<S>,
     partitions: Vec<Partition>,
@@ -77,6 +77,8 @@ pub struct ShardWorker<S, L, R, C> {
     reserved_after: Option<OrderId>,
     facts_pace: Pace,
     again: Vec<Item>,
+    /// Locks of the last batch, which is committed: they are given back with the next one's, or now if none comes.
+    held: Vec<L::Held>,
     /// Commands of the last batch.
     last_len: usize,
     /// Accounts in a transaction of their own, or waiting for one. Their other commands wait in
@@ -116,6 +118,7 @@ where
             reserved_after: None,
             facts_pace: Pace::new(config.facts_interval, FACTS_LEN_MAX / 2),
             again: Vec::new(),
+            held: Vec::new(),
             last_len: 0,
             detached: BTreeSet::new(),
             held_back: Vec::new(),
@@ -150,6 +153,7 @@ where
                 self.run_batch(batch).await;
                 continue;
             }
+            self.let_go().await;
             if worked {
                 continue;
             }
@@ -212,8 +216,11 @@ where
         self.last_len = len;
         metrics::counter!("command_batches_total").increment(1);
         metrics::counter!("commands_batched_total").increment(u64::try_from(len).unwrap_or(u64::MAX));
-        let BatchRest { again, alone } = self.runner.run(batch, (self.clock)()).await;
+        let before = std::mem::take(&mut self.held);
+        let (BatchRest { again, alone }, held) = self.runner.run_after(before, batch, (self.clock)()).await;
+        self.held = held;
         if again.len() == len {
+            self.let_go().await;
             tokio::time::sleep(self.config.busy_pause).await;
         }
         self.again = again;
@@ -222,6 +229,12 @@ where
             self.waiting.push_back((account, items));
         }
         self.start_alone();
+    }
+
+    async fn let_go(&mut self) {
+        if !self.held.is_empty() {
+            self.runner.let_go(std::mem::take(&mut self.held)).await;
+        }
     }
 
     fn start_alone(&mut self) {
@@ -269,6 +282,7 @@ where
         if slices.is_empty() {
             return false;
         }
+        self.let_go().await;
         metrics::counter!("fact_transactions_total").increment(1);
         let began = Instant::now();
         let results = self.facts.apply_together(&slices, (self.clock)()).await;

@@ -369,6 +369,17 @@ pub trait Store: Send + Sync + 'static {
     fn begin(&self) -> impl Future<Output = Result<Self::Tx, StoreError>> + Send;
     /// Reads outside any transaction.
     fn load(&self, wants: &Wants) -> impl Future<Output = Result<Snapshot, StoreError>> + Send;
+    /// Writes plans and commits in one round trip, if every account still has the version that was read;
+    /// else, or where the plans hold what it cannot write so, it writes nothing and answers false. What is
+    /// not confirmed is [`StoreError::CommitUnknown`], since the commit is part of it.
+    fn commit_at_once(
+        &self,
+        _plans: &[Plan],
+        _versions: &BTreeMap<AccountId, i64>,
+        _now: OffsetDateTime,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send {
+        std::future::ready(Ok(false))
+    }
     /// Reserved orders of some partitions by their ids, those after one, without those of parked
     /// accounts and without what is halted.
     fn reserved(

@@ -47,7 +47,8 @@ enum Command {
         /// Says after each load where PostgreSQL spent its time, statement by statement. Costs some speed itself.
         #[arg(long)]
         profile: bool,
-        /// A setting of a process that differs from its default, such as `ORDER_SERVER__WORKER__SHARDS=1`.
+        /// A setting of a process that differs from its default, such as `ORDER_SERVER__WORKER__SHARDS=1` or, for the
+        /// database server, `POSTGRES__SHARED_BUFFERS=1GB`.
         #[arg(long, value_name = "NAME=VALUE")]
         set: Vec<String>,
     },

@@ -93,7 +93,11 @@ fn settings(options: &BenchOptions) -> BTreeMap<ProcessName, Vec<(String, String
     let no_push = vec![("BROKER_SIM__PUSH_URL".to_owned(), String::new())];
     let lane = lane.map(|name| (name.to_owned(), LANE_PER_S.to_owned())).to_vec();
     let of = |prefix: &'static str| options.set.iter().filter(move |(name, _)| name.starts_with(prefix)).cloned();
-    let server = if options.profile { statements::settings() } else { Vec::new() };
+    let mut server = if options.profile { statements::settings() } else { Vec::new() };
+    server.extend(options.set.iter().filter_map(|(name, value)| {
+        let name = name.strip_prefix("POSTGRES__")?;
+        Some((name.to_ascii_lowercase(), value.clone()))
+    }));
     BTreeMap::from([
         (ProcessName::OrderServer, of("ORDER_SERVER__").collect()),
         (ProcessName::BrokerGateway, lane.into_iter().chain(of("BROKER_GATEWAY__")).collect()),

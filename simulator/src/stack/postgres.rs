@@ -27,6 +27,11 @@ const SERVER_USER: &str = "postgres";
 const INITDB_LIMIT: Duration = Duration::from_secs(120);
 const OLD_SERVER_LIMIT: Duration = Duration::from_secs(60);
 const CONNECTIONS_MAX: u32 = 200;
+/// What differs from the server's defaults, which are made for machines with very little memory: room for the pages in
+/// use, and for the log between two checkpoints, after each of which every page is written whole once more. Durability
+/// is the default.
+const SIZES: [&str; 5] =
+    ["shared_buffers=512MB", "min_wal_size=1GB", "max_wal_size=4GB", "checkpoint_timeout=15min", "wal_compression=lz4"];
 const POLL: Duration = Duration::from_millis(100);
 
 /// Where the server's data is and who runs it.
@@ -129,7 +134,8 @@ impl PostgresHome {
         let mut spec = ChildSpec::new(self.bin.join("postgres"), "/", layout.log(ProcessName::Postgres.as_str()))
             .args(["-D".into(), self.data.clone().into_os_string()])
             .user(self.user.clone());
-        for setting in settings.into_iter().chain(more.iter().map(|(name, value)| format!("{name}={value}"))) {
+        let settings = settings.into_iter().chain(SIZES.map(str::to_owned));
+        for setting in settings.chain(more.iter().map(|(name, value)| format!("{name}={value}"))) {
             spec = spec.args(["-c".to_owned(), setting]);
         }
         // SIGINT is the server's fast shutdown: it ends sessions, writes a checkpoint and leaves nothing behind.

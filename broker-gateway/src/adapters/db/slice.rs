@@ -12,8 +12,9 @@ use contracts::{BrokerId, OrderId};
 use platform::applied::{self, LogPartition};
 use platform::consumer::Slice;
 use platform::eventlog::Position;
+use platform::warm::WarmTransaction;
 use rust_decimal::Decimal;
-use sqlx::{Postgres, Transaction};
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -48,7 +49,7 @@ pub(super) type Moves = BTreeMap<LogPartition, (Position, Position)>;
 pub struct SliceTransaction<'a> {
     store: &'a PgStore,
     moves: Moves,
-    tx: Transaction<'static, Postgres>,
+    tx: WarmTransaction,
 }
 
 /// An event that cannot take effect, for the deferred table.
@@ -84,11 +85,11 @@ impl PgStore {
 }
 
 impl<'a> SliceTransaction<'a> {
-    pub(super) const fn over(store: &'a PgStore, tx: Transaction<'static, Postgres>) -> Self {
+    pub(super) const fn over(store: &'a PgStore, tx: WarmTransaction) -> Self {
         Self { store, moves: Moves::new(), tx }
     }
 
-    pub(super) fn into_parts(self) -> (&'a PgStore, Transaction<'static, Postgres>) {
+    pub(super) fn into_parts(self) -> (&'a PgStore, WarmTransaction) {
         (self.store, self.tx)
     }
 }

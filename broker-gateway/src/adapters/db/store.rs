@@ -13,7 +13,8 @@ use contracts::{EventId, OrderId};
 use platform::bus::Publisher;
 use platform::clock::IdSource;
 use platform::eventlog::{self, EventLogError, NewEvent};
-use sqlx::{PgConnection, PgPool, Postgres, Transaction};
+use platform::warm::{WarmPool, WarmTransaction};
+use sqlx::{PgConnection, PgPool};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
@@ -26,6 +27,8 @@ use uuid::Uuid;
 #[derive(Clone)]
 pub struct PgStore {
     pool: PgPool,
+    /// For what changes requests.
+    warm: WarmPool,
     ids: Arc<dyn IdSource>,
     publisher: Option<Publisher>,
 }
@@ -40,7 +43,13 @@ impl PgStore {
     /// A store on a pool. Without a publisher events are only in the log.
     #[must_use]
     pub fn new(pool: PgPool, ids: Arc<dyn IdSource>, publisher: Option<Publisher>) -> Self {
-        Self { pool, ids, publisher }
+        Self { warm: WarmPool::over(pool.clone()), pool, ids, publisher }
+    }
+
+    /// Lets changes of requests use connections of their own, so that reads never hold them up.
+    #[must_use]
+    pub fn working_with(self, warm: WarmPool) -> Self {
+        Self { warm, ..self }
     }
 
     /// The pool, for reads that need no transaction.
@@ -64,8 +73,8 @@ impl PgStore {
         Ok(began_at)
     }
 
-    pub(super) async fn begin(&self, operation: &'static str) -> Result<Transaction<'static, Postgres>, StoreError> {
-        self.pool.begin().await.map_err(|source| StoreError::failed(operation, source))
+    pub(super) async fn begin(&self, operation: &'static str) -> Result<WarmTransaction, StoreError> {
+        self.warm.begin().await.map_err(|source| StoreError::failed(operation, source))
     }
 
     /// Writes changes and their events, the last thing before the commit.
@@ -82,7 +91,7 @@ impl PgStore {
     /// Appends the events of changes and commits; then tells the bus and raises the alarms.
     pub(super) async fn commit(
         &self,
-        mut tx: Transaction<'static, Postgres>,
+        mut tx: WarmTransaction,
         now: OffsetDateTime,
         changes: &[Change],
         operation: &'static str,
@@ -127,7 +136,7 @@ impl PgStore {
 
     async fn decide_and_commit<F>(
         &self,
-        mut tx: Transaction<'static, Postgres>,
+        mut tx: WarmTransaction,
         ids: &[Uuid],
         known: HashMap<OrderId, Attempt>,
         decide: F,

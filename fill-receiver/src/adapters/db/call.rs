@@ -7,8 +7,8 @@
 use super::PgStore;
 use super::error::sorted;
 use crate::application::ports::StoreError;
-use sqlx::pool::PoolConnection;
-use sqlx::{PgConnection, Postgres};
+use platform::warm::WarmConnection;
+use sqlx::PgConnection;
 use std::future::Future;
 use thiserror::Error;
 use tokio::time::{Instant, timeout_at};
@@ -42,7 +42,7 @@ impl Limit {
 
 /// A connection for the time of one call.
 pub(super) struct Call {
-    connection: Option<PoolConnection<Postgres>>,
+    connection: Option<WarmConnection>,
     limit: Limit,
 }
 
@@ -62,7 +62,7 @@ impl Drop for Call {
         if let Some(connection) = self.connection.take()
             && Instant::now() >= self.limit.deadline
         {
-            drop(connection.detach());
+            connection.discard();
         }
     }
 }
@@ -70,7 +70,7 @@ impl Drop for Call {
 impl PgStore {
     /// Takes a connection; the wait for it is bounded by the pool.
     pub(super) async fn call(&self) -> Result<Call, StoreError> {
-        let connection = self.pool.acquire().await.map_err(sorted)?;
+        let connection = self.warm.acquire().await.map_err(sorted)?;
         let since = Instant::now();
         Ok(Call { connection: Some(connection), limit: Limit { since, deadline: since + self.call_limit } })
     }

@@ -129,18 +129,18 @@ pub(super) async fn write(conn: &mut PgConnection, plans: &[Plan], now: OffsetDa
 }
 
 #[derive(Default)]
-struct Accounts {
-    ids: Vec<Uuid>,
-    versions: Vec<i64>,
-    available: Vec<Decimal>,
-    held: Vec<Decimal>,
-    shortfall: Vec<Decimal>,
-    update_seqs: Vec<i64>,
-    update_times: Vec<OffsetDateTime>,
+pub(super) struct Accounts {
+    pub(super) ids: Vec<Uuid>,
+    pub(super) versions: Vec<i64>,
+    pub(super) available: Vec<Decimal>,
+    pub(super) held: Vec<Decimal>,
+    pub(super) shortfall: Vec<Decimal>,
+    pub(super) update_seqs: Vec<i64>,
+    pub(super) update_times: Vec<OffsetDateTime>,
 }
 
 impl Accounts {
-    fn of<'a>(accounts: impl Iterator<Item = &'a Account>) -> Self {
+    pub(super) fn of<'a>(accounts: impl Iterator<Item = &'a Account>) -> Self {
         let mut c = Self::default();
         for account in accounts {
             c.ids.push(account.id.as_uuid());
@@ -156,34 +156,34 @@ impl Accounts {
 }
 
 #[derive(Default)]
-struct Orders {
-    ids: Vec<Uuid>,
-    accounts: Vec<Uuid>,
-    partitions: Vec<i16>,
-    client_order_ids: Vec<String>,
-    hashes: Vec<Vec<u8>>,
-    symbols: Vec<String>,
-    assets: Vec<Uuid>,
-    sides: Vec<String>,
-    types: Vec<String>,
-    times_in_force: Vec<String>,
-    quantities: Vec<Decimal>,
-    limits: Vec<Option<Decimal>>,
-    hold_prices: Vec<Decimal>,
-    submits: Vec<String>,
-    cancels: Vec<i32>,
-    hold_cash: Vec<Decimal>,
-    hold_shares: Vec<Decimal>,
-    statuses: Vec<String>,
-    closed: Vec<bool>,
-    accepted: Vec<OffsetDateTime>,
-    updated: Vec<OffsetDateTime>,
-    cancel_at: Vec<Option<OffsetDateTime>>,
-    ended: Vec<Option<OffsetDateTime>>,
+pub(super) struct Orders {
+    pub(super) ids: Vec<Uuid>,
+    pub(super) accounts: Vec<Uuid>,
+    pub(super) partitions: Vec<i16>,
+    pub(super) client_order_ids: Vec<String>,
+    pub(super) hashes: Vec<Vec<u8>>,
+    pub(super) symbols: Vec<String>,
+    pub(super) assets: Vec<Uuid>,
+    pub(super) sides: Vec<String>,
+    pub(super) types: Vec<String>,
+    pub(super) times_in_force: Vec<String>,
+    pub(super) quantities: Vec<Decimal>,
+    pub(super) limits: Vec<Option<Decimal>>,
+    pub(super) hold_prices: Vec<Decimal>,
+    pub(super) submits: Vec<String>,
+    pub(super) cancels: Vec<i32>,
+    pub(super) hold_cash: Vec<Decimal>,
+    pub(super) hold_shares: Vec<Decimal>,
+    pub(super) statuses: Vec<String>,
+    pub(super) closed: Vec<bool>,
+    pub(super) accepted: Vec<OffsetDateTime>,
+    pub(super) updated: Vec<OffsetDateTime>,
+    pub(super) cancel_at: Vec<Option<OffsetDateTime>>,
+    pub(super) ended: Vec<Option<OffsetDateTime>>,
 }
 
 impl Orders {
-    fn of<'a>(orders: impl Iterator<Item = &'a Order>) -> Self {
+    pub(super) fn of<'a>(orders: impl Iterator<Item = &'a Order>) -> Self {
         let mut c = Self::default();
         for order in orders {
             c.ids.push(order.id.as_uuid());
@@ -215,19 +215,19 @@ impl Orders {
 }
 
 #[derive(Default)]
-struct Lines {
-    accounts: Vec<Uuid>,
-    orders: Vec<Option<Uuid>>,
-    causes: Vec<String>,
-    cause_ids: Vec<Uuid>,
-    assets: Vec<String>,
-    debits: Vec<String>,
-    credits: Vec<String>,
-    amounts: Vec<Decimal>,
+pub(super) struct Lines {
+    pub(super) accounts: Vec<Uuid>,
+    pub(super) orders: Vec<Option<Uuid>>,
+    pub(super) causes: Vec<String>,
+    pub(super) cause_ids: Vec<Uuid>,
+    pub(super) assets: Vec<String>,
+    pub(super) debits: Vec<String>,
+    pub(super) credits: Vec<String>,
+    pub(super) amounts: Vec<Decimal>,
 }
 
 impl Lines {
-    fn of<'a>(lines: impl Iterator<Item = &'a Line>) -> Self {
+    pub(super) fn of<'a>(lines: impl Iterator<Item = &'a Line>) -> Self {
         let mut c = Self::default();
         for line in lines {
             c.accounts.push(line.account_id.as_uuid());
@@ -244,23 +244,23 @@ impl Lines {
 }
 
 #[derive(Default)]
-struct Steps {
-    orders: Vec<Uuid>,
-    from: Vec<Option<String>>,
-    to: Vec<String>,
-    causes: Vec<String>,
-    cause_ids: Vec<Uuid>,
-    times: Vec<OffsetDateTime>,
-    owners: Vec<Option<Uuid>>,
-    seqs: Vec<Option<i64>>,
-    events: Vec<Option<String>>,
-    filled: Vec<Option<Decimal>>,
-    notionals: Vec<Option<Decimal>>,
-    positions: Vec<Option<Decimal>>,
+pub(super) struct Steps {
+    pub(super) orders: Vec<Uuid>,
+    pub(super) from: Vec<Option<String>>,
+    pub(super) to: Vec<String>,
+    pub(super) causes: Vec<String>,
+    pub(super) cause_ids: Vec<Uuid>,
+    pub(super) times: Vec<OffsetDateTime>,
+    pub(super) owners: Vec<Option<Uuid>>,
+    pub(super) seqs: Vec<Option<i64>>,
+    pub(super) events: Vec<Option<String>>,
+    pub(super) filled: Vec<Option<Decimal>>,
+    pub(super) notionals: Vec<Option<Decimal>>,
+    pub(super) positions: Vec<Option<Decimal>>,
 }
 
 impl Steps {
-    fn of<'a>(steps: impl Iterator<Item = (Uuid, &'a Transition)>, now: OffsetDateTime) -> Self {
+    pub(super) fn of<'a>(steps: impl Iterator<Item = (Uuid, &'a Transition)>, now: OffsetDateTime) -> Self {
         let mut c = Self::default();
         for (account, step) in steps {
             let told = told(step);

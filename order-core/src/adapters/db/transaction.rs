@@ -1,6 +1,6 @@
 //! One transaction on the order server's database, and the store that opens them.
 
-use super::{corrupt, failed, read, write};
+use super::{at_once, corrupt, failed, read, write};
 use crate::application::hub::Hub;
 use crate::application::store::{
     Deferred, LockMode, LogPartition, LogPosition, Plan, Snapshot, Store, StoreError, Transaction, Wants,
@@ -11,7 +11,8 @@ use platform::applied;
 use platform::bus::Publisher;
 use platform::clock::IdSource;
 use platform::eventlog::{self, NewEvent, Position};
-use sqlx::{PgPool, Postgres};
+use platform::warm::{WarmPool, WarmTransaction};
+use sqlx::PgPool;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use time::OffsetDateTime;
@@ -21,6 +22,8 @@ use uuid::Uuid;
 #[derive(Clone)]
 pub struct PgStore {
     pub(super) pool: PgPool,
+    /// For what workers do.
+    warm: WarmPool,
     publisher: Option<Publisher>,
     hub: Option<Arc<Hub>>,
     ids: Arc<dyn IdSource>,
@@ -31,7 +34,13 @@ impl PgStore {
     /// read the feed.
     #[must_use]
     pub fn new(pool: PgPool, publisher: Option<Publisher>, ids: Arc<dyn IdSource>) -> Self {
-        Self { pool, publisher, hub: None, ids }
+        Self { warm: WarmPool::over(pool.clone()), pool, publisher, hub: None, ids }
+    }
+
+    /// Lets workers use connections of their own: however many reads wait, they never hold up an order.
+    #[must_use]
+    pub fn working_with(self, warm: WarmPool) -> Self {
+        Self { warm, ..self }
     }
 
     /// Wakes the streams of `hub` after each commit.
@@ -45,14 +54,31 @@ impl Store for PgStore {
     type Tx = PgTransaction;
 
     async fn begin(&self) -> Result<PgTransaction, StoreError> {
-        let tx = self.pool.begin().await.map_err(failed("begin"))?;
+        let tx = self.warm.begin().await.map_err(failed("begin"))?;
         let (publisher, hub) = (self.publisher.clone(), self.hub.clone());
         Ok(PgTransaction { tx, publisher, hub, ids: Arc::clone(&self.ids) })
     }
 
     async fn load(&self, wants: &Wants) -> Result<Snapshot, StoreError> {
-        let mut conn = self.pool.acquire().await.map_err(failed("acquire a connection"))?;
+        let mut conn = self.warm.acquire().await.map_err(failed("acquire a connection"))?;
         read::load(&mut conn, wants).await
+    }
+
+    async fn commit_at_once(
+        &self,
+        plans: &[Plan],
+        versions: &BTreeMap<AccountId, i64>,
+        now: OffsetDateTime,
+    ) -> Result<bool, StoreError> {
+        if !at_once::fits(plans) {
+            return Ok(false);
+        }
+        let events = outgoing(plans, &*self.ids, now)?;
+        let mut conn = self.warm.acquire().await.map_err(failed("acquire a connection"))?;
+        let Some(envelopes) = at_once::write(&mut conn, plans, versions, events, now).await? else { return Ok(false) };
+        drop(conn);
+        tell(self.publisher.as_ref(), self.hub.as_ref(), envelopes, plans);
+        Ok(true)
     }
 
     async fn reserved(
@@ -62,6 +88,7 @@ impl Store for PgStore {
         limit: i64,
     ) -> Result<Vec<(OrderId, AccountId)>, StoreError> {
         let partitions: Vec<i16> = partitions.iter().map(|p| p.number()).collect();
+        let mut conn = self.warm.acquire().await.map_err(failed("acquire a connection"))?;
         let rows = sqlx::query!(
             "select o.id, o.account_id from orders o
              where o.partition = any($1) and o.is_reserved and o.id > $3
@@ -73,7 +100,7 @@ impl Store for PgStore {
             limit,
             after.map_or(Uuid::nil(), OrderId::as_uuid),
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&mut *conn)
         .await
         .map_err(failed("read reserved orders"))?;
         Ok(rows.into_iter().map(|row| (OrderId::new(row.id), AccountId::new(row.account_id))).collect())
@@ -82,7 +109,7 @@ impl Store for PgStore {
 
 /// An open transaction.
 pub struct PgTransaction {
-    tx: sqlx::Transaction<'static, Postgres>,
+    tx: WarmTransaction,
     publisher: Option<Publisher>,
     hub: Option<Arc<Hub>>,
     ids: Arc<dyn IdSource>,
@@ -385,13 +412,18 @@ impl Transaction for PgTransaction {
             .await
             .map_err(|e| StoreError::Failed { what: "append events", source: Box::new(e) })?;
         self.tx.commit().await.map_err(|e| StoreError::CommitUnknown { source: Box::new(e) })?;
-        if let (Some(publisher), false) = (&self.publisher, envelopes.is_empty()) {
-            publisher.committed(envelopes);
-        }
-        if let Some(hub) = &self.hub {
-            hub.committed(plans);
-        }
+        tell(self.publisher.as_ref(), self.hub.as_ref(), envelopes, plans);
         Ok(())
+    }
+}
+
+/// Hands on what is committed: the events to the bus, the updates to the streams.
+fn tell(publisher: Option<&Publisher>, hub: Option<&Arc<Hub>>, envelopes: Vec<Envelope>, plans: &[Plan]) {
+    if let (Some(publisher), false) = (publisher, envelopes.is_empty()) {
+        publisher.committed(envelopes);
+    }
+    if let Some(hub) = hub {
+        hub.committed(plans);
     }
 }
 

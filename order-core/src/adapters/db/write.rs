@@ -31,42 +31,57 @@ pub(super) async fn write(conn: &mut PgConnection, plans: &[Plan], now: OffsetDa
     operators::write(conn, plans, now).await
 }
 
+/// The columns of the holdings that plans change.
+#[derive(Default)]
+pub(super) struct Positions {
+    pub(super) accounts: Vec<Uuid>,
+    pub(super) symbols: Vec<String>,
+    pub(super) available: Vec<Decimal>,
+    pub(super) held: Vec<Decimal>,
+    pub(super) shortfall: Vec<Decimal>,
+    pub(super) cost: Vec<Decimal>,
+}
+
+impl Positions {
+    pub(super) fn of(plans: &[Plan]) -> Self {
+        let mut c = Self::default();
+        for plan in plans {
+            for symbol in &plan.changed_positions {
+                let Some(position) = plan.account.positions.get(symbol) else { continue };
+                c.accounts.push(plan.account.id.as_uuid());
+                c.symbols.push(symbol.to_string());
+                c.available.push(position.shares.available);
+                c.held.push(position.shares.held);
+                c.shortfall.push(position.shares.shortfall);
+                c.cost.push(position.cost_basis);
+            }
+        }
+        c
+    }
+}
+
 async fn positions(conn: &mut PgConnection, plans: &[Plan]) -> Result<(), StoreError> {
-    let changed: Vec<_> = plans
-        .iter()
-        .flat_map(|plan| {
-            let account = &plan.account;
-            plan.changed_positions
-                .iter()
-                .filter_map(|symbol| Some((account.id.as_uuid(), symbol, account.positions.get(symbol)?)))
-        })
-        .collect();
-    if changed.is_empty() {
+    let c = Positions::of(plans);
+    if c.accounts.is_empty() {
         return Ok(());
     }
-    let accounts: Vec<Uuid> = changed.iter().map(|(account, ..)| *account).collect();
-    let symbols: Vec<String> = changed.iter().map(|(_, symbol, _)| symbol.to_string()).collect();
-    let available: Vec<Decimal> = changed.iter().map(|(.., p)| p.shares.available).collect();
-    let held: Vec<Decimal> = changed.iter().map(|(.., p)| p.shares.held).collect();
-    let shortfall: Vec<Decimal> = changed.iter().map(|(.., p)| p.shares.shortfall).collect();
-    let cost: Vec<Decimal> = changed.iter().map(|(.., p)| p.cost_basis).collect();
     let done = sqlx::query!(
         "insert into positions (account_id, symbol, shares_available, shares_held, shares_shortfall, cost_basis)
          select * from unnest($1::uuid[], $2::text[], $3::numeric[], $4::numeric[], $5::numeric[], $6::numeric[])
          on conflict (account_id, symbol) do update
          set shares_available = excluded.shares_available, shares_held = excluded.shares_held,
              shares_shortfall = excluded.shares_shortfall, cost_basis = excluded.cost_basis",
-        &accounts,
-        &symbols,
-        &available,
-        &held,
-        &shortfall,
-        &cost,
+        &c.accounts,
+        &c.symbols,
+        &c.available,
+        &c.held,
+        &c.shortfall,
+        &c.cost,
     )
     .execute(conn)
     .await
     .map_err(failed("write positions"))?;
-    check_count("write positions", changed.len(), done.rows_affected())
+    check_count("write positions", c.accounts.len(), done.rows_affected())
 }
 
 async fn changed_orders(conn: &mut PgConnection, plans: &[Plan]) -> Result<(), StoreError> {
