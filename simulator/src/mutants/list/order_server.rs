@@ -63,12 +63,8 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         edits: &[Edit {
             file: TRANSACTION,
             old: "        self.tx.commit().await.map_err(|e| StoreError::CommitUnknown { source: Box::new(e) })?;
-        if let (Some(publisher), false) = (&self.publisher, envelopes.is_empty()) {
-            publisher.committed(envelopes);
-        }\n",
-            new: "        if let (Some(publisher), false) = (&self.publisher, envelopes.is_empty()) {
-            publisher.committed(envelopes);
-        }
+        tell(self.publisher.as_ref(), self.hub.as_ref(), envelopes, plans);\n",
+            new: "        tell(self.publisher.as_ref(), self.hub.as_ref(), envelopes, plans);
         self.tx.commit().await.map_err(|e| StoreError::CommitUnknown { source: Box::new(e) })?;\n",
         }],
         catcher: integration(ORDER_CORE, "publishing::an_event_whose_commit_failed_is_never_on_the_bus"),
@@ -102,14 +98,13 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         harm: "nothing yet, since the version guards: the lock then saves no work, and is no second guard",
         edits: &[Edit {
             file: BATCH,
-            old: "        if !together.is_empty() {
+            old: "            self.together(together, now, &mut rest).await;
+        }
+        (rest, held)\n",
+            new: "            self.let_go(held).await;
             self.together(together, now, &mut rest).await;
         }
-        self.locks.release(held).await;\n",
-            new: "        self.locks.release(held).await;
-        if !together.is_empty() {
-            self.together(together, now, &mut rest).await;
-        }\n",
+        (rest, Vec::new())\n",
         }],
         catcher: integration(MODELS, "contest::the_account_lock_is_given_back_only_after_the_commit"),
     },
