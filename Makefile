@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help stack start stop status demo test drill drills drill-kill drill-push drill-redis drill-bus drill-copies drill-overspend drill-duplicate drill-hangup trace-check kill-points bench broker-sim sdk-check sdk-check-broker sdk-check-node lock-proof models simulate prepare servers build
+.PHONY: help stack start stop status demo test drill drills drill-kill drill-push drill-redis drill-bus drill-copies drill-overspend drill-duplicate drill-hangup trace-check kill-points bench broker-sim sdk-check sdk-check-broker sdk-check-node lock-proof mutants models simulate prepare servers build
 
 # PROFILE=release runs optimised binaries.
 PROFILE ?= dev
@@ -15,6 +15,8 @@ PROCESS ?= order-server
 REDIS ?=
 COPIES ?= 1
 SECONDS_EACH ?= 15
+# Of `make mutants`: only those in whose name, file or test this stands.
+ONLY ?=
 # Of `make drill` and `make drills`.
 NAME ?=
 NAMES ?=
@@ -62,6 +64,11 @@ test: ## Formatting, lints, all tests, query data, docs, dependencies.
 
 lock-proof: servers ## Proves that the tests of the account lock can fail: they must, without the version check. Some minutes, once.
 	@scripts/lock-proof.sh
+
+mutants: servers ## Puts known ways to lose or double an order into a copy of the engine, one at a time; each must fail its test. ONLY=receiver some. Half an hour and more, the first time.
+	@cargo build --locked --quiet -p simulator --bin stack --bin mutants
+	@$(RUN) $(or $(CARGO_TARGET_DIR),target)/debug/stack servers --instance mutants -- \
+	  $(or $(CARGO_TARGET_DIR),target)/debug/mutants $(if $(ONLY),--only "$(ONLY)") $(ARGS)
 
 simulate: ## Tells SEEDS stories of the engine's decisions in one process, from seed FIRST; PRINT=1 prints them.
 	@cargo build --locked --quiet -p models --bin simulate

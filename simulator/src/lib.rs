@@ -2,6 +2,7 @@
 
 pub mod drill;
 pub mod load;
+pub mod mutants;
 pub mod stack;
 
 pub mod broker;

@@ -60,3 +60,27 @@ impl From<&CreateOutcome> for AttemptEnd {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_proof_that_nothing_left_counts_as_not_sent() {
+        let refusal = Refusal { code: 1, message: String::new() };
+        let reason = String::new;
+        let outcomes = [
+            (CreateOutcome::Unknown { reason: reason() }, true),
+            (CreateOutcome::Duplicate, true),
+            (CreateOutcome::Rejected(refusal), false),
+            (CreateOutcome::NotSent { reason: reason() }, false),
+            (CreateOutcome::RateLimited { retry_after: None }, false),
+        ];
+        for (outcome, may_have_arrived) in outcomes {
+            let at = OffsetDateTime::UNIX_EPOCH;
+            let mut attempt = Attempt { number: 1, claimed_at: at, give_up_at: at, end: None, bytes_hash: [0; 32] };
+            attempt.close(AttemptEnd::from(&outcome), at);
+            assert_eq!(attempt.may_have_arrived(), may_have_arrived, "{outcome:?}");
+        }
+    }
+}

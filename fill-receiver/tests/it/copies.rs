@@ -110,6 +110,26 @@ async fn a_lost_cursor_undoes_the_whole_transaction() {
     }
 }
 
+#[tokio::test]
+async fn events_that_cannot_be_stored_move_no_cursor() {
+    let world = World::new().await;
+    let store = store(&world, "trades");
+    let now = OffsetDateTime::now_utc();
+    let first = Cursor::at(now);
+    store.open_stream(first.rewound(1), now).await.unwrap();
+    let full = "create function full_disk() returns trigger language plpgsql as $$ begin raise 'full'; end $$;
+                create trigger full_disk before insert on event_log for each row execute function full_disk()";
+    sqlx::raw_sql(full).execute(world.pool()).await.unwrap();
+    let moved = CursorMove { from: first.rewound(1), to: first };
+    let reading = reading(&Event::fill(1, "e-1", position(0, 1)));
+    store.store(std::slice::from_ref(&reading), Some(moved), now).await.unwrap_err();
+    assert_eq!(world.cursor().await, moved.from.to_string());
+    // The same move is good once they can be stored.
+    sqlx::raw_sql("drop trigger full_disk on event_log").execute(world.pool()).await.unwrap();
+    store.store(&[reading], Some(moved), now).await.unwrap();
+    assert_eq!((world.cursor().await, world.log().await.len()), (moved.to.to_string(), 1));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn crosswise_batches_of_two_receivers_do_not_deadlock() {
     let world = World::new().await;

@@ -227,6 +227,46 @@ fn without_repeated_cancels(merged: Vec<(usize, Step)>) -> Vec<(usize, Step)> {
         .collect()
 }
 
+#[test]
+fn a_fill_counts_in_every_status_that_an_order_can_be_filled_in() {
+    let (id, reason) = (order_id(), || "x".to_owned());
+    let sent = || Step::Gateway(GatewayEvent::Sent { order_id: id, broker: broker(), attempt: 1 });
+    let doubt = || Step::Gateway(GatewayEvent::InDoubt { order_id: id, attempt: 1, reason: reason() });
+    let manual = || Step::Gateway(GatewayEvent::Manual { order_id: id, reason: reason() });
+    let refused = || Step::Gateway(GatewayEvent::Refused { order_id: id, code: 1, message: reason() });
+    let told = |fact, cumulative: i64| Step::Broker(broker_event(fact, Some(Decimal::from(cumulative))));
+    let live = || told(BrokerFact::Live, 0);
+    let filled = |n, quantity| {
+        let (quantity, price) = (Quantity::parse(quantity).unwrap(), Price::parse("100").unwrap());
+        told(fill(n, quantity, price), 0)
+    };
+    let earlier = [
+        (Status::PendingSend, vec![]),
+        (Status::Sent, vec![sent()]),
+        (Status::InDoubt, vec![sent(), doubt()]),
+        (Status::Manual, vec![sent(), doubt(), manual()]),
+        (Status::Rejected, vec![sent(), refused()]),
+        (Status::Working, vec![live()]),
+        (Status::PendingCancel, vec![live(), Step::Cancel]),
+        (Status::PartiallyFilled, vec![filled(1, "4")]),
+        (Status::Filled, vec![filled(1, "10")]),
+        (Status::Canceled, vec![live(), told(BrokerFact::Canceled, 0)]),
+        (Status::Expired, vec![live(), told(BrokerFact::Expired, 0)]),
+    ];
+    // A reserved order is not at any broker.
+    assert_eq!(earlier.len() + 1, Status::ALL.len());
+    for (status, steps) in earlier {
+        let mut world = World::new(Side::Buy, 1_000_000);
+        for (n, step) in steps.iter().enumerate() {
+            world.apply(n, step);
+        }
+        assert_eq!(world.order.status(), status);
+        let before = world.order.facts.executed.net_quantity;
+        world.apply(50, &filled(2, "1"));
+        assert_eq!(world.order.facts.executed.net_quantity - before, Decimal::ONE, "{status:?}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
 

@@ -9,6 +9,7 @@ mod invariants;
 mod lock;
 mod metrics;
 mod operators;
+mod publishing;
 mod secrets;
 mod world;
 mod wrap;

@@ -184,3 +184,17 @@ fn a_further_attempt_is_due_as_a_doubt_and_only_what_is_new_as_new() {
     let change = Case::new(&rules, unsent, at(70), Jitter(0)).settled();
     assert_eq!(change.request.due, Some(Due { at: at(70).at, rank: Rank::Send }));
 }
+
+#[test]
+fn a_further_attempt_with_other_bytes_is_left_to_persons() {
+    let rules = rules();
+    for (end, is_sent) in [(AttemptEnd::Unknown, false), (AttemptEnd::NotSent, true)] {
+        let earlier = (request(State::Doubt), vec![attempt(Some(end))]);
+        let mut same = Case::new(&rules, earlier.clone(), at(70), Jitter(0));
+        assert_eq!(same.claim_send([0; 32]).map(|attempt| attempt.number), Some(2));
+        let mut other = Case::new(&rules, earlier, at(70), Jitter(0));
+        assert_eq!(other.claim_send([1; 32]).is_some(), is_sent, "only what may have arrived binds the next");
+        let change = other.claimed();
+        assert_eq!((change.new_attempt.is_some(), change.request.state == State::Manual), (is_sent, !is_sent));
+    }
+}

@@ -7,7 +7,7 @@ use crate::application::request::{Due, Loaded, Rank, Request};
 use crate::application::rules::ReviewHold;
 use crate::application::wire::{Verb, WireFailure, WireRequest};
 use crate::config::Settings;
-use crate::domain::attempt::Attempt;
+use crate::domain::attempt::{Attempt, AttemptEnd};
 use crate::domain::history::Asked;
 use crate::domain::live::Owed;
 use crate::domain::order::tests::terms;
@@ -39,8 +39,8 @@ fn nothing() -> WireRequest {
 }
 
 impl Dialect for Mute {
-    fn create(&self, _: CreateOrder<'_>) -> Result<WireRequest, DialectError> {
-        Ok(nothing())
+    fn create(&self, order: CreateOrder<'_>) -> Result<WireRequest, DialectError> {
+        Ok(WireRequest { target: format!("/{}", order.key), ..nothing() })
     }
 
     fn lookup_by_key(&self, _: BrokerKey) -> WireRequest {
@@ -205,4 +205,26 @@ async fn a_claimed_attempt_is_written_exactly_once() {
     let (calls, told) = run(Commit::Late(Duration::ZERO)).await;
     assert_eq!((calls, told.len()), (1, 1));
     assert!(matches!(told[0].outcome, CallOutcome::Create(CreateOutcome::Unknown { .. })), "{told:?}");
+}
+
+#[test]
+fn every_attempt_goes_out_under_the_key_of_the_first() {
+    let rules = Settings::defaults().unwrap().rules().unwrap();
+    let at = |seconds| OffsetDateTime::UNIX_EPOCH + time::Duration::seconds(seconds);
+    let planned = |seconds, due: Loaded| {
+        let now = Now { at: at(seconds), is_trusted: true };
+        let (changes, mut calls) = plan(&rules, &Mute, now, vec![due], || Jitter(0));
+        (changes[0].request.clone(), calls.pop().expect("it is sent"))
+    };
+    let (mut asked, first) = planned(0, (request(), Vec::new()));
+    // No answer, and after the ladder's first step the broker says "none".
+    let mut unanswered = first.attempt.clone().unwrap();
+    unanswered.close(AttemptEnd::Unknown, at(7));
+    asked.asked.began(at(68));
+    asked.asked.heard_none(at(68));
+    let (_, second) = planned(70, (asked, vec![unanswered]));
+    assert_eq!((first.kind, second.kind), (CallKind::Create { number: 1 }, CallKind::Create { number: 2 }));
+    for call in [&first, &second] {
+        assert_eq!((call.key, &call.request.target), (request().key(), &format!("/{}", request().key())));
+    }
 }

@@ -1,9 +1,10 @@
 //! Two copies and one account: what the version stops, and what locks and tokens do not.
 
 use models::check::{Reached, exhaust, refute};
-use models::contest::{Contest, Unlock};
-use models::memory::Guard;
-use models::tasks::Faults;
+use models::contest::{Contest, Told, Unlock};
+use models::memory::{Guard, Op};
+use models::tasks::{Faults, Happens};
+use stateright::Model;
 
 const NONE: Faults = Faults { most: 0, unconfirmed_commits: false, leases: false, lock_server: false, deaths: false };
 const EVERY: Faults = Faults { most: 2, unconfirmed_commits: true, leases: true, lock_server: true, deaths: true };
@@ -35,6 +36,22 @@ fn the_version_guards_whatever_becomes_of_the_lock() {
 #[test]
 fn the_version_guards_also_when_locks_are_given_back_too_early() {
     holds("version, early unlock", Contest::new(Guard::Version, Unlock::BeforeCommit, LEASES));
+}
+
+#[test]
+fn the_account_lock_is_given_back_only_after_the_commit() {
+    let model = Contest::new(Guard::Version, Unlock::AfterCommit, NONE);
+    let mut state = model.init_states().remove(0);
+    let mut calls = Vec::new();
+    while let Some(call) = state.tasks[0].pending.as_deref().map(Op::as_str) {
+        calls.push(call);
+        state = model.next_state(&state, Happens::Call(0, call)).expect("nobody else is there to wait for");
+        assert!(calls.len() < 20, "one order is one batch: {calls:?}");
+    }
+    assert_eq!(state.tasks[0].ended, Some(Told::Accepted));
+    let place = |call| calls.iter().position(|done| *done == call);
+    assert!(place("acquire") < place("commit") && place("commit") < place("release"), "{calls:?}");
+    assert_eq!(calls.last(), Some(&"release"), "nothing of the account is written or read without its lock");
 }
 
 #[test]
