@@ -80,12 +80,7 @@ async fn run(mut arguments: Arguments) -> anyhow::Result<ExitCode> {
         _ => None,
     };
     if let Some(network) = &network {
-        for (process, prefix) in
-            [(ProcessName::BrokerGateway, "BROKER_GATEWAY"), (ProcessName::FillReceiver, "FILL_RECEIVER")]
-        {
-            let variable = (format!("{prefix}__BROKER__BASE_URL"), network.url().to_owned());
-            extra.entry(process).or_default().push(variable);
-        }
+        network.stand_between(&mut extra);
     }
     let demo = matches!(arguments.command, Command::Demo);
     let started = Instant::now();

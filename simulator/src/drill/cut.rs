@@ -13,7 +13,7 @@ use tokio::time::sleep;
 use super::exercise::Exercise;
 use super::load::{Load, LoadOptions};
 use super::outcome::Outcome;
-use crate::stack::StackError;
+use crate::stack::{ProcessName, StackError, Variables};
 
 /// Connections at one time; more are refused.
 const CONNECTIONS_MAX: usize = 512;
@@ -69,6 +69,15 @@ impl Network {
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Lets the engine reach the broker through here alone.
+    pub fn stand_between(&self, variables: &mut Variables) {
+        let engine = [(ProcessName::BrokerGateway, "BROKER_GATEWAY"), (ProcessName::FillReceiver, "FILL_RECEIVER")];
+        for (process, prefix) in engine {
+            let variable = (format!("{prefix}__BROKER__BASE_URL"), self.url.clone());
+            variables.entry(process).or_default().push(variable);
+        }
     }
 
     /// Where the other side's base URL is to be written; until then connections are refused.

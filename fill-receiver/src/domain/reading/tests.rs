@@ -225,13 +225,13 @@ fn a_fill_without_an_execution_shows_what_is_filled_in_all_where_the_broker_tell
 
 #[test]
 fn a_derived_fill_reads_as_the_same_execution_whichever_frame_showed_it() {
-    let part = Part { cumulative: Decimal::TWO, quantity: Decimal::ONE, price: Decimal::new(187_13, 2) };
+    let part = Part { cumulative: Decimal::TWO, quantity: Decimal::ONE, price: Decimal::new(18_713, 2) };
     let [first, second] = ["partial_fill", "canceled"]
         .map(|event| derive_fill(&cumulative(), &shown(event, "canceled"), part).unwrap().outcome.unwrap());
     assert_eq!((first.event_id, &first.terms, first.figures), (second.event_id, &second.terms, None));
     assert_eq!(first.identity.kind(), "fill");
     let BrokerFact::Fill { quantity, price, .. } = first.event.fact else { panic!("no fill") };
-    assert_eq!((quantity.value(), price.value()), (Decimal::ONE, Decimal::new(187_13, 2)));
+    assert_eq!((quantity.value(), price.value()), (Decimal::ONE, Decimal::new(18_713, 2)));
     let bust = read_frame(&cumulative(), shown("trade_bust", "partially_filled")).outcome.unwrap_err();
     assert_eq!(bust.reason, PoisonReason::Incomplete, "what is taken back without a name is for a person");
 }

@@ -253,20 +253,20 @@ fn derived_world() -> (Records, Vec<BrokerOrder>) {
 fn derived_fills_come_to_the_brokers_shares_and_money_or_are_found() {
     let (records, broker) = derived_world();
     assert_eq!(found(&records, &broker).violations, []);
-    let cases: [(&str, Kind, fn(&mut Records)); 4] = [
-        ("one is missing", Kind::Lost, |records| drop(records.executions.pop())),
-        ("one is there twice", Kind::Duplicated, |records| {
+    let cases: [(&str, Kind, Spoil); 4] = [
+        ("one is missing", Kind::Lost, |records, _| drop(records.executions.pop())),
+        ("one is there twice", Kind::Duplicated, |records, _| {
             let again = CoreExecution { event_id: id(106), ..records.executions[0].clone() };
             records.executions.push(again);
         }),
-        ("the money differs", Kind::Wrong, |records| records.executions[0].price = Some(Decimal::from(99))),
-        ("one was stored and not applied", Kind::Lost, |records| {
+        ("the money differs", Kind::Wrong, |records, _| records.executions[0].price = Some(Decimal::from(99))),
+        ("one was stored and not applied", Kind::Lost, |records, _| {
             records.facts.push(ReceiverFact { order_id: None, ..received(107, 1) });
         }),
     ];
     for (name, kind, spoil) in cases {
-        let (mut records, broker) = derived_world();
-        spoil(&mut records);
+        let (mut records, mut broker) = derived_world();
+        spoil(&mut records, &mut broker);
         let violations = found(&records, &broker).violations;
         let named = violations.iter().any(|found| (found.invariant, found.kind) == (Invariant::I3, kind));
         assert!(named, "{name}: {violations:?}");
