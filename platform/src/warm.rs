@@ -5,6 +5,7 @@
 //! time goes round all ten, and finds the processor's caches cold every time: a fifth and more of the server's time
 //! (measured with the statements of this project). This one always hands out the first that is free.
 
+use sqlx::pool::MaybePoolConnection;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{PgConnection, Postgres, Transaction};
@@ -24,13 +25,24 @@ pub struct WarmPool {
 struct Shared {
     /// Each of one connection, which is opened when it is needed for the first time; or one pool of many.
     pools: Vec<PgPool>,
-    free: Mutex<BTreeSet<usize>>,
+    /// Those that nobody uses, the ones that did not come last.
+    free: Mutex<BTreeSet<(Trouble, usize)>>,
     permits: Arc<Semaphore>,
     acquire_timeout: Duration,
 }
 
+/// A connection that was given back is there a moment later. One whose server process stands still, or whose network is
+/// cut, is not, and must not be waited for by everybody.
+const GIVEN_BACK_MAX: Duration = Duration::from_millis(100);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Trouble {
+    None,
+    DidNotCome,
+}
+
 impl Shared {
-    fn free(&self) -> MutexGuard<'_, BTreeSet<usize>> {
+    fn free(&self) -> MutexGuard<'_, BTreeSet<(Trouble, usize)>> {
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -40,13 +52,14 @@ impl Shared {
 struct Slot {
     shared: Arc<Shared>,
     index: usize,
-    _permit: OwnedSemaphorePermit,
+    trouble: Trouble,
+    _permit: Arc<OwnedSemaphorePermit>,
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
         // Before the permit, so that whoever gets that finds a free one.
-        self.shared.free().insert(self.index);
+        self.shared.free().insert((self.trouble, self.index));
     }
 }
 
@@ -74,7 +87,7 @@ impl WarmPool {
     }
 
     fn of(pools: Vec<PgPool>, acquire_timeout: Duration) -> Self {
-        let free = Mutex::new((0..pools.len()).collect());
+        let free = Mutex::new((0..pools.len()).map(|index| (Trouble::None, index)).collect());
         let permits = Arc::new(Semaphore::new(pools.len()));
         Self { shared: Arc::new(Shared { pools, free, permits, acquire_timeout }) }
     }
@@ -85,14 +98,38 @@ impl WarmPool {
         self.shared.pools.first()
     }
 
-    async fn slot(&self) -> Result<(Slot, &PgPool), sqlx::Error> {
+    /// A connection, with the right to use it.
+    async fn take(&self) -> Result<(PoolConnection<Postgres>, Slot), sqlx::Error> {
+        let permit = Arc::clone(&self.shared.permits).acquire_owned();
+        let permit = tokio::time::timeout(self.shared.acquire_timeout, permit);
         let permit =
-            tokio::time::timeout(self.shared.acquire_timeout, Arc::clone(&self.shared.permits).acquire_owned());
-        let permit = permit.await.map_err(|_| sqlx::Error::PoolTimedOut)?.map_err(|_| sqlx::Error::PoolClosed)?;
-        let index = self.shared.free().pop_first().unwrap_or_default();
-        let slot = Slot { shared: Arc::clone(&self.shared), index, _permit: permit };
-        let pool = self.shared.pools.get(index).ok_or(sqlx::Error::PoolClosed)?;
-        Ok((slot, pool))
+            Arc::new(permit.await.map_err(|_| sqlx::Error::PoolTimedOut)?.map_err(|_| sqlx::Error::PoolClosed)?);
+        let slot =
+            |trouble, index| Slot { shared: Arc::clone(&self.shared), index, trouble, _permit: Arc::clone(&permit) };
+        let mut tried = BTreeSet::new();
+        loop {
+            let next = self.shared.free().iter().find(|(_, index)| !tried.contains(index)).copied();
+            let (trouble, index) = match next {
+                Some(free) if self.shared.free().remove(&free) => free,
+                // Somebody else was faster.
+                Some(_) => continue,
+                None if self.shared.pools.len() == 1 && tried.is_empty() => (Trouble::None, 0),
+                None => return Err(sqlx::Error::PoolTimedOut),
+            };
+            let mut slot = slot(trouble, index);
+            let pool = self.shared.pools.get(index).ok_or(sqlx::Error::PoolClosed)?;
+            // One that is not open yet takes as long as it takes.
+            let is_last = self.shared.pools.len() == 1 || pool.size() == 0;
+            let wait_max = if is_last { self.shared.acquire_timeout } else { GIVEN_BACK_MAX };
+            match tokio::time::timeout(wait_max, pool.acquire()).await {
+                Ok(connection) => {
+                    slot.trouble = Trouble::None;
+                    return Ok((connection?, slot));
+                }
+                Err(_) => slot.trouble = Trouble::DidNotCome,
+            }
+            tried.insert(index);
+        }
     }
 
     /// A connection.
@@ -100,8 +137,8 @@ impl WarmPool {
     /// # Errors
     /// When none can be had in time.
     pub async fn acquire(&self) -> Result<WarmConnection, sqlx::Error> {
-        let (slot, pool) = self.slot().await?;
-        Ok(WarmConnection { connection: pool.acquire().await?, _slot: slot })
+        let (connection, slot) = self.take().await?;
+        Ok(WarmConnection { connection, _slot: slot })
     }
 
     /// A transaction. Dropping it rolls back.
@@ -109,8 +146,9 @@ impl WarmPool {
     /// # Errors
     /// When no connection can be had in time, or the server does not answer.
     pub async fn begin(&self) -> Result<WarmTransaction, sqlx::Error> {
-        let (slot, pool) = self.slot().await?;
-        Ok(WarmTransaction { transaction: pool.begin().await?, _slot: slot })
+        let (connection, slot) = self.take().await?;
+        let transaction = Transaction::begin(MaybePoolConnection::PoolConnection(connection), None).await?;
+        Ok(WarmTransaction { transaction, _slot: slot })
     }
 }
 

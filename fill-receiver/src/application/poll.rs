@@ -101,6 +101,8 @@ impl<S: EventStore + FigureStore, B: OrderSource> Poll<S, B> {
             Some(since) => since,
             None => self.context.store.open_stream(self.first, began).await?.alive_at.saturating_sub(overlap),
         };
+        // Kept for the polls after a failed one: the stream moves on what this was read from.
+        progress.since = Some(since);
         let mut seen = BTreeSet::new();
         let reached = self.pages(since, &mut seen).await?;
         progress.since = Some(reached.unwrap_or_else(|| began.saturating_sub(overlap)));
@@ -140,20 +142,29 @@ impl<S: EventStore + FigureStore, B: OrderSource> Poll<S, B> {
         let limit = i64::from(self.config.singles_max);
         let ids = self.context.store.open_orders(last, limit).await?;
         let is_end = ids.len() < usize::try_from(limit).unwrap_or(usize::MAX);
+        let mut failed = None;
         for id in &ids {
             if !seen.contains(id) {
-                let order = self.source.order(id).await?;
-                if order.is_none() {
-                    tracing::warn!(broker_order_id = id, "the broker does not find an order that was open");
+                match self.source.order(id).await {
+                    Ok(order) => {
+                        if order.is_none() {
+                            tracing::warn!(broker_order_id = id, "the broker does not find an order that was open");
+                        }
+                        self.store(order.into_iter().collect()).await?;
+                    }
+                    // Its turn comes again; the ones behind it must not wait for it.
+                    Err(error) => {
+                        tracing::warn!(broker_order_id = id, error = %platform::telemetry::Chain(&error), "an open order could not be asked for");
+                        failed = Some(error);
+                    }
                 }
-                self.store(order.into_iter().collect()).await?;
             }
             last.clone_from(id);
         }
         if is_end {
             last.clear();
         }
-        Ok(())
+        failed.map_or(Ok(()), |error| Err(error.into()))
     }
 
     /// Stores what these orders show that is not known byte for byte.
@@ -174,9 +185,12 @@ impl<S: EventStore + FigureStore, B: OrderSource> Poll<S, B> {
             // One bad order must not hold up its neighbours: what the database refuses alone is parked.
             Err(StoreError::Refused(_)) => {
                 for mut reading in readings {
-                    if let Err(StoreError::Refused(error)) = self.commit(epoch, std::slice::from_ref(&reading)).await {
-                        reading.outcome = Err(Poison::new(PoisonReason::Unstorable, &error.to_string()));
-                        self.commit(epoch, std::slice::from_ref(&reading)).await?;
+                    match self.commit(epoch, std::slice::from_ref(&reading)).await {
+                        Err(StoreError::Refused(error)) => {
+                            reading.outcome = Err(Poison::new(PoisonReason::Unstorable, &error.to_string()));
+                            self.commit(epoch, std::slice::from_ref(&reading)).await?;
+                        }
+                        done => done?,
                     }
                 }
                 Ok(())

@@ -7,6 +7,7 @@ use super::command::CommandError;
 use super::queue::{Answer, Command, Done, Item};
 use super::reference::Reference;
 use super::store::{LockAnswer, LockMode, Locks, Plan, Store, StoreError, Transaction, Wants};
+use crate::domain::account::Account;
 use crate::domain::asset::Asset;
 use crate::domain::hold::Charges;
 use crate::domain::place::PlaceContext;
@@ -153,6 +154,7 @@ impl<S: Store, L: Locks, R: Reference> BatchRunner<S, L, R> {
             }
             return;
         }
+        let written: BTreeSet<AccountId> = plans.iter().map(|plan| plan.account.id).collect();
         let undecided = |decided: Vec<Decided>| decided.into_iter().map(|d| d.item);
         match self.commit(plans, &versions, now).await {
             Ok(lost) => settle(decided, &lost, rest),
@@ -164,7 +166,7 @@ impl<S: Store, L: Locks, R: Reference> BatchRunner<S, L, R> {
             Err(StoreError::CommitUnknown { source }) => {
                 tracing::warn!(error = %source, "a commit was not confirmed; it is looked up");
                 rest.add_alone(undecided(decided).map(|mut item| {
-                    item.maybe_committed = true;
+                    item.maybe_committed |= written.contains(&item.command.account_id());
                     item
                 }));
             }
@@ -297,8 +299,8 @@ impl<S: Store, L: Locks, R: Reference> BatchRunner<S, L, R> {
     }
 
     /// One account in a transaction of its own under the row lock, which nobody can win against.
-    /// Every command decides the same when it is decided again, so this also settles what an
-    /// unconfirmed commit did: under the lock no earlier transaction of the account is alive.
+    /// This also settles what an unconfirmed commit did: it is read under the lock, and what has not happened by then
+    /// never will, since the version moves.
     pub async fn alone(&self, mut items: Vec<Item>, clock: &(impl Fn() -> OffsetDateTime + Sync)) {
         let began = Instant::now();
         for tried in 0..self.policy.tries_max.max(1) {
@@ -374,6 +376,9 @@ impl<S: Store, L: Locks, R: Reference> BatchRunner<S, L, R> {
     ) -> Result<(Vec<Answer>, Vec<Plan>), StoreError> {
         tx.lock(accounts, LockMode::Wait).await?;
         let snapshot = tx.load(&wants(items)).await?;
+        let in_doubt = items.iter().filter(|item| item.maybe_committed).map(|item| item.command.account_id());
+        let in_doubt: BTreeMap<AccountId, Account> =
+            in_doubt.filter_map(|id| Some((id, snapshot.accounts.get(&id)?.clone()))).collect();
         let mut books = Books::open(snapshot, self.policy.charges, now);
         let answers = items
             .iter()
@@ -383,7 +388,13 @@ impl<S: Store, L: Locks, R: Reference> BatchRunner<S, L, R> {
                 answer => answer,
             })
             .collect();
-        let plans = books.close();
+        let mut plans = books.close();
+        // A statement that was never confirmed may not even have begun, and could do so after this answer. A version
+        // that has moved is what it loses to, so an account whose commands come to nothing gets one, too.
+        let planned: BTreeSet<AccountId> = plans.iter().map(|plan| plan.account.id).collect();
+        plans.extend(
+            in_doubt.into_iter().filter(|(id, _)| !planned.contains(id)).map(|(_, account)| Plan::new(account)),
+        );
         tx.write(&plans, now).await?;
         Ok((answers, plans))
     }

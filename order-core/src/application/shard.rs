@@ -295,6 +295,7 @@ where
     }
 
     async fn on_tick(&mut self) {
+        self.let_go().await;
         let preferred = self.leases.preferred(&self.partitions);
         if preferred.is_empty() {
             return;

@@ -4,6 +4,7 @@ use crate::world::{Flow, NoLocks, World, command, limit, movement, place, start,
 use crate::wrap::{forward, forward_common};
 use contracts::calendar::MarketHours;
 use contracts::{AccountId, OrderId, Partition, Side};
+use order_core::adapters::db::PgStore;
 use order_core::application::command::{CommandError, Commands};
 use order_core::application::store::{LockMode, Plan, Snapshot, Store, StoreError, Transaction, Wants};
 use order_core::domain::refusal::Refusal;
@@ -11,8 +12,8 @@ use order_core::domain::status::Status;
 use platform::testing::eventually;
 use rust_decimal::Decimal;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use time::OffsetDateTime;
 use time::macros::datetime;
@@ -383,4 +384,62 @@ fn only(
 ) -> (Vec<Plan>, BTreeMap<AccountId, i64>) {
     let plans = plans.into_iter().filter(|plan| plan.account.id == account).collect();
     (plans, versions.into_iter().filter(|(id, _)| *id == account).collect())
+}
+
+/// Its first statement in one round trip does not arrive for now, and meanwhile the market is halted.
+#[derive(Clone)]
+struct Late {
+    inner: PgStore,
+    pool: sqlx::PgPool,
+    statement: Statement,
+}
+
+type Statement = Arc<Mutex<Option<(Vec<Plan>, BTreeMap<AccountId, i64>)>>>;
+
+impl Store for Late {
+    type Tx = <PgStore as Store>::Tx;
+    async fn begin(&self) -> Result<Self::Tx, StoreError> {
+        self.inner.begin().await
+    }
+    async fn load(&self, wants: &Wants) -> Result<Snapshot, StoreError> {
+        self.inner.load(wants).await
+    }
+    async fn commit_at_once(
+        &self,
+        plans: &[Plan],
+        versions: &BTreeMap<AccountId, i64>,
+        _now: OffsetDateTime,
+    ) -> Result<bool, StoreError> {
+        *self.statement.lock().unwrap() = Some((plans.to_vec(), versions.clone()));
+        let halt = "insert into halts (symbol, reason, operator, at) values ('', 'drill', 'ops', now())";
+        sqlx::query(halt).execute(&self.pool).await.unwrap();
+        Err(StoreError::CommitUnknown { source: "connection reset".into() })
+    }
+    async fn reserved(
+        &self,
+        partitions: &[contracts::Partition],
+        after: Option<OrderId>,
+        limit: i64,
+    ) -> Result<Vec<(OrderId, AccountId)>, StoreError> {
+        self.inner.reserved(partitions, after, limit).await
+    }
+}
+
+#[tokio::test]
+async fn a_statement_that_arrives_after_its_order_was_refused_writes_nothing() {
+    let world = World::new().await;
+    let account = world.account("1000").await;
+    let statement = Statement::default();
+    let pool = world.database.pool.clone();
+    let late = Late { inner: world.store.clone(), pool, statement: Arc::clone(&statement) };
+    let shards = start(late, NoLocks, MarketHours::Always, system_clock());
+    let mut order = command(account, "c-1", limit(Side::Buy, "1", "100"));
+    order.client_order_id_given = false;
+    let answer = shards.place(order).await;
+    assert!(matches!(answer, Err(CommandError::Refused(_))), "{answer:?}");
+    let (plans, versions) = statement.lock().unwrap().take().unwrap();
+    assert!(!world.store.commit_at_once(&plans, &versions, OffsetDateTime::now_utc()).await.unwrap());
+    assert_eq!(world.count("select count(*) from orders").await, 0);
+    assert_eq!(world.count("select count(*) from event_log").await, 0);
+    world.audit().await;
 }

@@ -62,7 +62,11 @@ pub(super) async fn derive(
                 derived.fills.extend(fills.into_iter().map(|fill| (place, fill)));
                 order.now = figures.filled;
             }
-            Err(poison) => derived.poison.push((place, poison)),
+            // It is asked for again as long as its figures cannot be read.
+            Err(poison) => {
+                derived.poison.push((place, poison));
+                continue;
+            }
         }
         order.open &= !figures.is_ended;
     }

@@ -251,11 +251,13 @@ pub(super) async fn write(
 const REFUSALS: [&str; 7] = ["22", "23", "40", "42", "53", "54", "55"];
 /// A statement that was cancelled, such as by its time limit, which cannot strike after the commit.
 const CANCELED: &str = "57014";
+/// Of those classes, the one that says that nobody knows.
+const COMPLETION_UNKNOWN: &str = "40003";
 
 /// The commit is part of the statement, so only what the server itself refused is known not to have happened.
 fn unless_refused(error: sqlx::Error) -> StoreError {
     let code = error.as_database_error().and_then(|e| e.code().map(std::borrow::Cow::into_owned)).unwrap_or_default();
-    if code == CANCELED || REFUSALS.iter().any(|class| code.starts_with(class)) {
+    if code == CANCELED || code != COMPLETION_UNKNOWN && REFUSALS.iter().any(|class| code.starts_with(class)) {
         return failed("write and commit a batch")(error);
     }
     StoreError::CommitUnknown { source: Box::new(error) }
