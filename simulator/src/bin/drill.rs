@@ -1,7 +1,8 @@
 //! `drill`: failures made on purpose, and the demonstration.
 
+use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -62,26 +63,7 @@ async fn run(mut arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Steps { process } => Some(steps::programs(&arguments.kill_points, *process)?),
         _ => None,
     };
-    let collector = match arguments.command {
-        Command::Trace => Some(Collector::start(trace::AUTHORIZATION).await.context("the collector")?),
-        _ => None,
-    };
-    let network = match arguments.command {
-        Command::Cut => Some(Network::start().await.context("the network")?),
-        _ => None,
-    };
-    let mut extra = collector.as_ref().map_or_else(|| arguments.command.extra(), trace::variables);
-    if matches!(arguments.command, Command::DiskFull) {
-        disk::private_mounts()?;
-        disk::settings(&mut extra);
-    }
-    let clocks = match arguments.command {
-        Command::ClockStep => Some(Clocks::prepare(&checkout.join(".run").join(&name), &mut extra)?),
-        _ => None,
-    };
-    if let Some(network) = &network {
-        network.stand_between(&mut extra);
-    }
+    let around = Around::prepare(&arguments, &checkout.join(".run").join(&name)).await?;
     let demo = matches!(arguments.command, Command::Demo);
     let started = Instant::now();
     let options = ExerciseOptions {
@@ -93,14 +75,13 @@ async fn run(mut arguments: Arguments) -> anyhow::Result<ExitCode> {
         copies: arguments.command.copies(),
         faults: arguments.command.has_faults() && !arguments.no_faults,
         deposits: arguments.command.deposits(),
-        extra,
+        extra: around.extra.clone(),
         disk_mib: matches!(arguments.command, Command::DiskFull).then_some(disk::SIZE_MIB),
-        broker_url: network.as_ref().map(Network::leads_to),
+        broker_url: around.network.as_ref().map(Network::leads_to),
         announce: announcer(demo),
     };
     let exercise = Box::pin(Exercise::start(options)).await?;
-    let mut result =
-        Box::pin(perform(&exercise, &arguments, collector.as_ref(), network.as_ref(), clocks.as_ref())).await;
+    let mut result = Box::pin(perform(&exercise, &arguments, &around)).await;
     if let Ok((outcome, _)) = &mut result {
         let may_be_harmless = matches!(arguments.command, Command::Trace | Command::Demo);
         complete(&exercise, outcome, may_be_harmless).await;
@@ -120,13 +101,40 @@ async fn run(mut arguments: Arguments) -> anyhow::Result<ExitCode> {
     Ok(if outcome.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn perform(
-    exercise: &Exercise,
-    arguments: &Arguments,
-    collector: Option<&Collector>,
-    network: Option<&Network>,
-    clocks: Option<&Clocks>,
-) -> anyhow::Result<(Outcome, String)> {
+/// What a drill puts around the stack before it starts, and the variables by which the processes know of it.
+struct Around {
+    extra: BTreeMap<ProcessName, Vec<(String, String)>>,
+    collector: Option<Collector>,
+    network: Option<Network>,
+    clocks: Option<Clocks>,
+}
+
+impl Around {
+    async fn prepare(arguments: &Arguments, run: &Path) -> anyhow::Result<Self> {
+        let mut around = Self { extra: arguments.command.extra(), collector: None, network: None, clocks: None };
+        match arguments.command {
+            Command::Trace => {
+                let collector = Collector::start(trace::AUTHORIZATION).await.context("the collector")?;
+                around.extra = trace::variables(&collector);
+                around.collector = Some(collector);
+            }
+            Command::Cut => {
+                let network = Network::start().await.context("the network")?;
+                network.stand_between(&mut around.extra);
+                around.network = Some(network);
+            }
+            Command::DiskFull => {
+                disk::private_mounts()?;
+                disk::settings(&mut around.extra);
+            }
+            Command::ClockStep => around.clocks = Some(Clocks::prepare(run, &mut around.extra)?),
+            _ => {}
+        }
+        Ok(around)
+    }
+}
+
+async fn perform(exercise: &Exercise, arguments: &Arguments, around: &Around) -> anyhow::Result<(Outcome, String)> {
     let settle = Duration::from_secs(arguments.settle_limit_s);
     let load = LoadOptions {
         seed: arguments.seed,
@@ -152,33 +160,22 @@ async fn perform(
         }
         Command::Chaos { seconds } => {
             let servers = [ProcessName::Postgres, ProcessName::Redis, ProcessName::BrokerSim];
-            let options = KillOptions {
-                processes: ProcessName::ENGINE.into_iter().chain(ProcessName::ENGINE).chain(servers).collect(),
-                times: 1,
-                lasting: Duration::from_secs(*seconds),
-                redis: false,
-                seed: arguments.seed,
-                load,
-                settle_limit: settle,
-            };
-            kill::run(exercise, &options).await?
+            let processes = ProcessName::ENGINE.into_iter().chain(ProcessName::ENGINE).chain(servers).collect();
+            let lasting = Duration::from_secs(*seconds);
+            kill::run(exercise, &KillOptions { lasting, ..kills(processes, 1, arguments, load) }).await?
         }
-        Command::Cut => cut::run(exercise, network.context("there is no network")?, load, settle).await?,
+        Command::Cut => {
+            cut::run(exercise, around.network.as_ref().context("there is no network")?, load, settle).await?
+        }
         Command::Freeze => outage::freeze(exercise, arguments.seed, load, settle).await?,
         Command::ReadOnly => outage::read_only(exercise, load, settle).await?,
         Command::DiskFull => disk::run(exercise, load, settle).await?,
-        Command::ClockStep => clock::run(exercise, clocks.context("there are no clocks")?, load, settle).await?,
+        Command::ClockStep => {
+            clock::run(exercise, around.clocks.as_ref().context("there are no clocks")?, load, settle).await?
+        }
         Command::Kill { process, times, redis } => {
             let processes = if process == "all" { ProcessName::ENGINE.to_vec() } else { vec![process.parse()?] };
-            let options = KillOptions {
-                processes,
-                times: *times,
-                lasting: Duration::ZERO,
-                redis: *redis,
-                seed: arguments.seed,
-                load,
-                settle_limit: settle,
-            };
+            let options = KillOptions { redis: *redis, ..kills(processes, *times, arguments, load) };
             let mut outcome = kill::run(exercise, &options).await?;
             outcome.note("process", process.as_str());
             outcome
@@ -198,11 +195,16 @@ async fn perform(
         Command::Duplicate => burst::duplicate(exercise, settle).await?,
         Command::Hangup => burst::hang_up(exercise, settle).await?,
         Command::Trace => {
-            let collector = collector.context("there is no collector")?;
+            let collector = around.collector.as_ref().context("there is no collector")?;
             return Ok(trace::run(exercise, collector, settle).await?);
         }
     };
     Ok((outcome, String::new()))
+}
+
+fn kills(processes: Vec<ProcessName>, times: u32, arguments: &Arguments, load: LoadOptions) -> KillOptions {
+    let settle_limit = Duration::from_secs(arguments.settle_limit_s);
+    KillOptions { processes, times, lasting: Duration::ZERO, redis: false, seed: arguments.seed, load, settle_limit }
 }
 
 fn list() {
