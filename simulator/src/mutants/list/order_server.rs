@@ -70,6 +70,32 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         catcher: integration(ORDER_CORE, "publishing::an_event_whose_commit_failed_is_never_on_the_bus"),
     },
     Mutation {
+        name: "an account in doubt keeps its version",
+        harm: "a delayed statement commits an order after its customer was refused",
+        edits: &[Edit {
+            file: BATCH,
+            old: "            in_doubt.filter_map(|id| Some((id, snapshot.accounts.get(&id)?.clone()))).collect();\n",
+            new: "            in_doubt.filter_map(|id| Some((id, snapshot.accounts.get(&id)?.clone()))).take(0).collect();\n",
+        }],
+        catcher: integration(
+            ORDER_CORE,
+            "commands::a_statement_that_arrives_after_its_order_was_refused_writes_nothing",
+        ),
+    },
+    Mutation {
+        name: "a lost connection means that a batch was not committed",
+        harm: "an order is answered as not taken, and is traded",
+        edits: &[Edit {
+            file: "order-core/src/adapters/db/at_once.rs",
+            old: "    StoreError::CommitUnknown { source: Box::new(error) }\n}\n",
+            new: "    failed(\"write and commit a batch\")(error)\n}\n",
+        }],
+        catcher: unit(
+            ORDER_CORE,
+            "adapters::db::at_once::tests::an_error_that_does_not_come_from_the_server_leaves_the_commit_unknown",
+        ),
+    },
+    Mutation {
         name: "an execution that is logged again counts again",
         harm: "a fill is booked twice",
         edits: &[Edit {
@@ -114,10 +140,11 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         edits: &[Edit {
             file: BATCH,
             old: "                rest.add_alone(undecided(decided).map(|mut item| {
-                    item.maybe_committed = true;
+                    item.maybe_committed |= written.contains(&item.command.account_id());
                     item
                 }));\n",
-            new: "                settle(decided, &BTreeSet::new(), rest);\n",
+            new: "                let _no_longer_needed = written;
+                settle(decided, &BTreeSet::new(), rest);\n",
         }],
         catcher: integration(MODELS, "contest::the_version_guards_whatever_becomes_of_the_lock"),
     },
