@@ -41,7 +41,7 @@ async fn connections_that_were_given_back_are_used_again_before_another_is_opene
 #[tokio::test]
 async fn who_waits_for_a_connection_beyond_the_limit_is_told_so() {
     let database = database().await;
-    let pool = pool(&database.url, 1, 2_000).await;
+    let pool = pool(&database.url, 1, 5_000).await;
     let held = pool.acquire().await.unwrap();
     assert!(matches!(pool.acquire().await, Err(sqlx::Error::PoolTimedOut)));
     drop(held);
