@@ -120,6 +120,8 @@ async fn no_setting_that_is_refused_is_repeated_with_its_secret() {
         let mut variables = environment(&world, &redis_url);
         variables.retain(|(other, _)| *other != name && *other != "ORDER_SERVER__PEERS__GATEWAY_URL");
         variables.push((name, value));
+        // A database that is not there is told at once.
+        variables.push(("ORDER_SERVER__DATABASE__START_WAIT_MS", "0"));
         let mut server = TestProcess::start(PROGRAM, &["run"], &variables);
         // Some of these are only found out later, or are a strange password after all.
         server.until_said("order server runs").await;
