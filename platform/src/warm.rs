@@ -45,6 +45,12 @@ impl Shared {
     fn free(&self) -> MutexGuard<'_, BTreeSet<(Trouble, usize)>> {
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn pop_free(&self, tried: &BTreeSet<usize>) -> Option<(Trouble, usize)> {
+        let mut free = self.free();
+        let next = free.iter().find(|(_, index)| !tried.contains(index)).copied();
+        next.filter(|next| free.remove(next))
+    }
 }
 
 /// The right to use one of the connections.
@@ -108,19 +114,16 @@ impl WarmPool {
             |trouble, index| Slot { shared: Arc::clone(&self.shared), index, trouble, _permit: Arc::clone(&permit) };
         let mut tried = BTreeSet::new();
         loop {
-            let next = self.shared.free().iter().find(|(_, index)| !tried.contains(index)).copied();
-            let (trouble, index) = match next {
-                Some(free) if self.shared.free().remove(&free) => free,
-                // Somebody else was faster.
-                Some(_) => continue,
+            let (trouble, index) = match self.shared.pop_free(&tried) {
+                Some(free) => free,
                 None if self.shared.pools.len() == 1 && tried.is_empty() => (Trouble::None, 0),
                 None => return Err(sqlx::Error::PoolTimedOut),
             };
             let mut slot = slot(trouble, index);
             let pool = self.shared.pools.get(index).ok_or(sqlx::Error::PoolClosed)?;
             // One that is not open yet takes as long as it takes.
-            let is_last = self.shared.pools.len() == 1 || pool.size() == 0;
-            let wait_max = if is_last { self.shared.acquire_timeout } else { GIVEN_BACK_MAX };
+            let is_given_back = self.shared.pools.len() > 1 && pool.size() > 0;
+            let wait_max = if is_given_back { GIVEN_BACK_MAX } else { self.shared.acquire_timeout };
             match tokio::time::timeout(wait_max, pool.acquire()).await {
                 Ok(connection) => {
                     slot.trouble = Trouble::None;
