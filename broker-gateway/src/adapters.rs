@@ -8,3 +8,4 @@ pub mod http;
 pub mod intake;
 pub mod jitter;
 pub mod redrive;
+mod straight;

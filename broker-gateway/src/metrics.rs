@@ -75,6 +75,12 @@ pub static OWN: Group = Group {
             "Claimed calls that were not made because they came too late to the socket.",
         ),
         counter("gateway_store_errors_total", "transactions", &["operation"], "Claims or records that failed."),
+        counter(
+            "gateway_straight_calls_total",
+            "calls",
+            &[],
+            "Calls of new orders that were claimed with their intake.",
+        ),
         counter("gateway_unrecorded_calls_total", "calls", &[], "Ends of calls that could never be recorded."),
         gauge(
             "gateway_unreviewed_requests",

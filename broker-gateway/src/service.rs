@@ -10,9 +10,12 @@ use crate::adapters::intake::Intake;
 use crate::adapters::jitter::RandomJitter;
 use crate::adapters::redrive;
 use crate::application::chain::Chain;
-use crate::application::lane::{LaneControl, LaneWorker};
+use crate::application::lane::LaneWorker;
+use crate::application::lane_control::LaneControl;
 use crate::application::lane_rate::{self, LaneRate, LaneRateStore};
+use crate::application::launch::{self, Room, Straight};
 use crate::application::ports::StoreError;
+use crate::application::record::FinishedCall;
 use crate::application::recorder::Recorder;
 use crate::application::reference::{self, Instruments};
 use crate::application::rules::Rules;
@@ -92,6 +95,9 @@ pub struct Service {
     done: JoinHandle<Ended>,
 }
 
+/// Starts the calls of this process.
+type Launcher = launch::Launcher<HttpCaller, Alpaca, RandomJitter>;
+
 /// What most parts share.
 struct Parts {
     settings: Settings,
@@ -153,13 +159,14 @@ impl Service {
         let parts = Parts { settings, rules, clock, store, control, wake, leases, shutdown: shutdown.clone() };
 
         let mut tasks = JoinSet::new();
-        let consumers = parts.start_consumers(&mut tasks)?;
+        let (launcher, ends) = parts.launcher()?;
+        let consumers = parts.start_consumers(&mut tasks, &launcher)?;
         let invariants = Invariants::new(CHECKS);
         let health = GatewayHealth::new(consumers, parts.control.clone(), parts.leases.clone(), invariants.clone());
         parts.start_inspecting(&mut tasks, invariants);
         tasks.spawn(keeper.run(shutdown.clone()));
         tasks.spawn(share_rate(parts.leases.clone(), parts.control.clone(), shutdown.clone()));
-        parts.start_lane(&mut tasks)?;
+        parts.start_lane(&mut tasks, launcher, ends);
         let instruments = Instruments::default();
         parts.start_reference(&mut tasks, instruments.clone())?;
         tasks.spawn(watch(Arc::clone(&parts.store), health.clone(), parts.settings.watch, shutdown.clone()));
@@ -199,20 +206,27 @@ impl Service {
 
 impl Parts {
     /// Reads the order server's log for work and the fill receiver's for evidence.
-    fn start_consumers(&self, tasks: &mut JoinSet<()>) -> Result<Vec<ConsumerStatus>, StartError> {
+    fn start_consumers(
+        &self,
+        tasks: &mut JoinSet<()>,
+        launcher: &Arc<Launcher>,
+    ) -> Result<Vec<ConsumerStatus>, StartError> {
         let http = reqwest::Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .map_err(StartError::Client)?;
         let peers = &self.settings.peers;
-        let sink = Arc::new(Intake::new(
+        let intake = Intake::new(
             PgStore::clone(&self.store),
             Arc::clone(&self.rules),
             RandomJitter,
             Arc::clone(&self.wake),
             self.settings.intake_limits(),
-        ));
+        );
+        // Weak, since the recorder ends when the last launcher is gone.
+        let launcher: Arc<dyn Straight> = Arc::<Launcher>::clone(launcher);
+        let sink = Arc::new(intake.sending_through(Arc::downgrade(&launcher)));
         tasks.spawn(redrive::run(
             PgStore::clone(&self.store),
             Arc::clone(&sink),
@@ -260,20 +274,30 @@ impl Parts {
         if profile.key_accepted { dialect } else { dialect.without_keys() }
     }
 
-    /// Starts the lane and its recorder, which ends when the lane has and its queue is empty.
-    fn start_lane(&self, tasks: &mut JoinSet<()>) -> Result<(), StartError> {
+    /// What starts the lane's calls, and where their ends come out.
+    fn launcher(&self) -> Result<(Arc<Launcher>, mpsc::Receiver<FinishedCall>), StartError> {
         let (finished, ends) = mpsc::channel(self.settings.lane.record_queue_len_max);
-        let worker = LaneWorker {
-            store: Arc::clone(&self.store),
+        let limits = self.settings.lane_limits();
+        let launcher = Launcher {
             caller: Arc::new(self.caller()?),
             dialect: Arc::new(self.dialect()),
             jitter: RandomJitter,
             clock: Arc::clone(&self.clock),
             rules: Arc::clone(&self.rules),
             control: self.control.clone(),
+            room: Room::new(limits.concurrency_max, limits.claim_len_max),
+            finished,
+        };
+        Ok((Arc::new(launcher), ends))
+    }
+
+    /// Starts the lane and its recorder, which ends when the lane has and its queue is empty.
+    fn start_lane(&self, tasks: &mut JoinSet<()>, launcher: Arc<Launcher>, ends: mpsc::Receiver<FinishedCall>) {
+        let worker = LaneWorker {
+            store: Arc::clone(&self.store),
+            launcher,
             limits: self.settings.lane_limits(),
             wake: Arc::clone(&self.wake),
-            finished,
         };
         let recorder = Recorder {
             store: Arc::clone(&self.store),
@@ -285,7 +309,6 @@ impl Parts {
         let shutdown = self.shutdown.clone();
         tasks.spawn(async move { worker.run(shutdown).await });
         tasks.spawn(recorder.run(ends));
-        Ok(())
     }
 
     fn start_reference(&self, tasks: &mut JoinSet<()>, instruments: Instruments) -> Result<(), StartError> {

@@ -3,10 +3,12 @@
 
 use super::db::{DeferredEvent, Meeting, PgStore, SliceTransaction, is_data_fault};
 use super::gather::{Answer, Gather, Waiting};
+use super::straight::{Claims, NoLane};
 use crate::application::alarm::{self, Alarm};
 use crate::application::chain::Chain;
 use crate::application::change::Change;
 use crate::application::intake::{OrdersBatch, Sighting, apply_evidence, apply_wishes, is_terminal};
+use crate::application::launch::Straight;
 use crate::application::ports::{JitterSource, StoreError};
 use crate::application::rules::Rules;
 use crate::domain::retry::{Jitter, Now};
@@ -20,7 +22,7 @@ use platform::telemetry::ORDERS;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::sync::{Notify, Semaphore};
@@ -52,6 +54,9 @@ pub struct Intake<J> {
     slots: Semaphore,
     orders: Gather,
     evidence: Gather,
+    /// The lane, as long as it runs: new orders that nothing holds back are claimed with their intake, which saves
+    /// each a transaction and a change of its row.
+    lane: Weak<dyn Straight>,
 }
 
 /// Events of one log to take in, those of each partition oldest first.
@@ -76,7 +81,13 @@ impl<J: JitterSource> Intake<J> {
     pub fn new(store: PgStore, rules: Arc<Rules>, jitter: J, wake: Arc<Notify>, limits: IntakeLimits) -> Self {
         let slots = Semaphore::new(usize::try_from(limits.slices_max).unwrap_or(1));
         let (orders, evidence) = (Gather::new(limits.orders_interval), Gather::new(limits.evidence_interval));
-        Self { store, rules, jitter, wake, slots, orders, evidence }
+        Self { store, rules, jitter, wake, slots, orders, evidence, lane: Weak::<NoLane>::new() }
+    }
+
+    /// Lets new orders that nothing holds back go out as soon as they are committed.
+    #[must_use]
+    pub fn sending_through(self, lane: Weak<dyn Straight>) -> Self {
+        Self { lane, ..self }
     }
 
     /// Slices of one log, of each partition at most one, in one transaction.
@@ -208,8 +219,14 @@ impl<J: JitterSource> Intake<J> {
         tx.defer(&deferred).await?;
         let submitted: Vec<Uuid> = batch.submits.iter().map(|new| new.order_id.as_uuid()).collect();
         tx.meet(&submitted, Meeting::Order).await?;
-        let others = tx.insert(&self.rules.profile.broker, &batch.submits).await?;
         let early = self.early(&mut tx, &submitted).await?;
+        let lane = self.lane.upgrade();
+        let mut straight = match &lane {
+            Some(lane) => Claims::of(&mut tx, &**lane, &self.rules, &batch, &early).await?,
+            None => Claims::default(),
+        };
+        let changes = std::mem::take(&mut straight.changes);
+        let inserted = tx.insert(&self.rules.profile.broker, &batch.submits, changes).await?;
         let touched: BTreeSet<Uuid> = batch.wishes.keys().chain(early.keys()).map(|id| id.as_uuid()).collect();
         let touched: Vec<Uuid> = touched.into_iter().collect();
         tx.lock(&touched).await?;
@@ -217,14 +234,20 @@ impl<J: JitterSource> Intake<J> {
         let known: BTreeSet<Uuid> = loaded.iter().map(|(request, _)| request.order_id.as_uuid()).collect();
         let changes = apply_wishes(&self.rules, trusted(now), loaded, &batch.wishes, &early, || self.jitter());
         let done = finish(tx, work, &deferred, now, &changes).await?;
-        for order_id in others {
+        // Committed: what was claimed here is made here, and nowhere else.
+        if let Some(lane) = lane {
+            straight.start(&*lane, &inserted.claimed);
+        }
+        for order_id in inserted.others {
             alarm::raise(order_id, None, None, &[Alarm::OtherContent]);
         }
         for id in touched.iter().filter(|id| !known.contains(id)) {
             alarm::raise(OrderId::new(*id), None, None, &[Alarm::UnknownOrder]);
         }
         count_deferred(work.producer, &deferred);
-        self.wake.notify_one();
+        if inserted.claimed.len() < batch.submits.len() || !touched.is_empty() {
+            self.wake.notify_one();
+        }
         Ok(done)
     }
 

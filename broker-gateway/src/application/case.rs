@@ -161,6 +161,7 @@ impl<'a> Case<'a> {
         for attempt in &expired {
             self.change.events.push(GatewayEvent::InDoubt {
                 order_id: self.change.request.order_id,
+                broker: Some(self.change.request.broker.clone()),
                 attempt: *attempt,
                 reason: "no result by the deadline".to_owned(),
             });
@@ -291,10 +292,6 @@ impl<'a> Case<'a> {
         };
         request.attempts = number;
         request.asked.start_again();
-        if number == 1 {
-            let (order_id, broker) = (request.order_id, request.broker.clone());
-            self.change.events.push(GatewayEvent::Sent { order_id, broker, attempt: number });
-        }
         self.enter(State::Sending, "an attempt is under way".to_owned());
         self.change.request.due = Some(Due { at: attempt.give_up_at, rank: Rank::Question });
         self.change.new_attempt = Some(attempt.clone());

@@ -1,7 +1,7 @@
 //! The lane's rate as operators set it: kept with a record of who did it, and followed by every copy.
 
 use super::chain::Chain;
-use super::lane::LaneControl;
+use super::lane_control::LaneControl;
 use super::ports::StoreError;
 use contracts::BrokerId;
 use serde::Serialize;

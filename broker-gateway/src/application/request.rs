@@ -122,6 +122,30 @@ pub struct NewRequest {
 }
 
 impl NewRequest {
+    /// The request as it is taken in: to be looked at once, and first by whoever takes it.
+    #[must_use]
+    pub fn queued(&self, broker: &BrokerId, now: OffsetDateTime) -> Request {
+        Request {
+            order_id: self.order_id,
+            account_id: self.account_id,
+            partition: self.broker_key.partition(),
+            broker: broker.clone(),
+            terms: self.terms.clone(),
+            traceparent: self.traceparent.clone(),
+            version: 0,
+            state: State::Queued,
+            due: Some(Due { at: now, rank: Rank::Send }),
+            attempts: 0,
+            valid_until: None,
+            asked: Asked::default(),
+            broker_order_id: None,
+            broker_status: None,
+            contradiction: None,
+            cancel: Owed::default(),
+            observe: Owed::default(),
+        }
+    }
+
     /// A hash of everything that is asked for. Another one under the same order id means that a
     /// process has lost its memory and uses ids again.
     #[must_use]

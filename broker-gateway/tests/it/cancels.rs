@@ -54,7 +54,7 @@ async fn a_cancel_of_a_living_order_is_passed_on_and_ends_nothing_by_itself() {
     assert!(eventually(PATIENCE, || async { gateway.story(&order).await.request.cancel_answered == 1 }).await);
     assert_eq!(broker.cancels(), 1);
     assert_eq!(gateway.state(&order).await, "live");
-    assert_eq!(kinds(&gateway.told(&order).await), ["gateway.sent", "gateway.acknowledged"]);
+    assert_eq!(kinds(&gateway.told(&order).await), ["gateway.acknowledged"]);
     let id = broker.order(&order.key().to_string()).unwrap().id.to_string();
     let canceled = BrokerEvent {
         fact: BrokerFact::Canceled,

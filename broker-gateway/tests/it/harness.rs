@@ -8,7 +8,9 @@ use broker_gateway::adapters::db::PgStore;
 use broker_gateway::adapters::intake::Intake;
 use broker_gateway::adapters::jitter::RandomJitter;
 use broker_gateway::application::dossier::{Dossier, DossierStore};
-use broker_gateway::application::lane::{LaneControl, LaneWorker};
+use broker_gateway::application::lane::LaneWorker;
+use broker_gateway::application::lane_control::LaneControl;
+use broker_gateway::application::launch::{Launcher, Room, Straight};
 use broker_gateway::application::recorder::Recorder;
 use broker_gateway::application::rules::Rules;
 use broker_gateway::config::Settings;
@@ -68,8 +70,14 @@ pub(crate) struct Gateway {
     pub(crate) rules: Arc<Rules>,
     pub(crate) settings: Settings,
     pub(crate) wake: Arc<Notify>,
-    intake: Arc<Intake<RandomJitter>>,
+    /// Sends through the lane that was started last.
+    intake: Mutex<Arc<Intake<RandomJitter>>>,
     places: Mutex<HashMap<(Producer, Partition), Position>>,
+}
+
+fn intake(settings: &Settings, store: &Arc<PgStore>, rules: &Arc<Rules>, wake: &Arc<Notify>) -> Intake<RandomJitter> {
+    let limits = settings.intake_limits();
+    Intake::new(PgStore::clone(store), Arc::clone(rules), RandomJitter, Arc::clone(wake), limits)
 }
 
 /// A running lane.
@@ -96,10 +104,12 @@ impl Gateway {
         let rules = Arc::new(settings.rules().unwrap());
         let store = Arc::new(PgStore::new(database.pool.clone(), Arc::new(SystemIds), None));
         let wake = Arc::new(Notify::new());
-        let limits = settings.intake_limits();
-        let intake =
-            Arc::new(Intake::new(PgStore::clone(&store), Arc::clone(&rules), RandomJitter, Arc::clone(&wake), limits));
+        let intake = Mutex::new(Arc::new(intake(&settings, &store, &rules, &wake)));
         Self { database, store, rules, settings, wake, intake, places: Mutex::default() }
+    }
+
+    pub(crate) fn intake(&self) -> Arc<Intake<RandomJitter>> {
+        Arc::clone(&self.intake.lock().unwrap())
     }
 
     pub(crate) async fn with(broker: &TestBroker) -> Self {
@@ -125,18 +135,21 @@ impl Gateway {
         let caller =
             HttpCaller::new(&broker.base_url, &broker.key_id, &broker.secret_key, settings.caller_limits()).unwrap();
         let (finished, ends) = mpsc::channel(settings.lane.record_queue_len_max);
-        let worker = LaneWorker {
-            store: Arc::clone(&self.store),
+        let limits = settings.lane_limits();
+        let launcher = Arc::new(Launcher {
             caller: Arc::new(caller),
             dialect: Arc::new(Alpaca::new(&broker.account_id, true)),
             jitter: RandomJitter,
             clock: Arc::new(SystemClock),
             rules: Arc::clone(&rules),
             control: control.clone(),
-            limits: settings.lane_limits(),
-            wake: Arc::clone(&self.wake),
+            room: Room::new(limits.concurrency_max, limits.claim_len_max),
             finished,
-        };
+        });
+        let straight: Arc<dyn Straight> = launcher.clone();
+        let intake = intake(settings, &self.store, &rules, &self.wake).sending_through(Arc::downgrade(&straight));
+        *self.intake.lock().unwrap() = Arc::new(intake);
+        let worker = LaneWorker { store: Arc::clone(&self.store), launcher, limits, wake: Arc::clone(&self.wake) };
         let recorder = Recorder {
             store: Arc::clone(&self.store),
             rules,
@@ -165,16 +178,16 @@ impl Gateway {
     /// Applies a slice whole.
     pub(crate) async fn apply(&self, slice: Slice) {
         let end = slice.end();
-        assert_eq!(self.intake.apply(slice).await.unwrap(), SliceOutcome::Applied(end));
+        assert_eq!(self.intake().apply(slice).await.unwrap(), SliceOutcome::Applied(end));
     }
 
     pub(crate) async fn try_apply(&self, slice: Slice) -> SliceOutcome {
-        self.intake.apply(slice).await.unwrap()
+        self.intake().apply(slice).await.unwrap()
     }
 
     /// Tries what waits of an account's partition again; answers how many events took effect.
     pub(crate) async fn redrive(&self, account: AccountId) -> usize {
-        self.intake.redrive(Producer::OrderCore, Partition::of_account(account)).await.unwrap()
+        self.intake().redrive(Producer::OrderCore, Partition::of_account(account)).await.unwrap()
     }
 
     /// The next slice of a log.

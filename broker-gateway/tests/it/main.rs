@@ -22,4 +22,5 @@ mod reviews;
 mod secrets;
 mod service;
 mod settlement;
+mod straight;
 mod wire;

@@ -96,7 +96,7 @@ async fn an_order_can_be_bound_to_the_brokers() {
     }
     lane.stop().await;
     let told = gateway.told(&order).await;
-    assert_eq!(kinds(&told), ["gateway.sent", "gateway.in_doubt", "gateway.manual", "gateway.acknowledged"]);
+    assert_eq!(kinds(&told), ["gateway.in_doubt", "gateway.manual", "gateway.acknowledged"]);
     let GatewayEvent::Acknowledged { source, observed, .. } = told.last().unwrap() else { panic!("{told:?}") };
     assert_eq!(*source, EvidenceSource::Settlement);
     assert_eq!(observed.broker_order_id.as_str(), "b-9");

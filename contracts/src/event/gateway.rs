@@ -41,23 +41,18 @@ pub struct ObservedOrder {
     pub cumulative_quantity: Option<Decimal>,
 }
 
-/// An entry of the gateway's log.
+/// An entry of the gateway's log: what an attempt came to. That one is under way is not told: no decision depends on
+/// it, and telling it would make every order an event dearer. Who wants to know asks the gateway.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "what", rename_all = "snake_case")]
 pub enum GatewayEvent {
-    /// An attempt row is committed; the order may be at the broker from now on.
-    Sent {
-        /// The order.
-        order_id: OrderId,
-        /// Which broker it is pinned to.
-        broker: BrokerId,
-        /// Which attempt, from 1.
-        attempt: i32,
-    },
     /// An attempt ended without an answer that says anything.
     InDoubt {
         /// The order.
         order_id: OrderId,
+        /// Which broker it is pinned to; none in logs that were written before this was told.
+        #[serde(default)]
+        broker: Option<BrokerId>,
         /// Which attempt.
         attempt: i32,
         /// What was seen instead of an answer.
@@ -133,8 +128,7 @@ impl GatewayEvent {
     #[must_use]
     pub const fn order_id(&self) -> OrderId {
         match self {
-            Self::Sent { order_id, .. }
-            | Self::InDoubt { order_id, .. }
+            Self::InDoubt { order_id, .. }
             | Self::Acknowledged { order_id, .. }
             | Self::Refused { order_id, .. }
             | Self::NotSent { order_id, .. }
@@ -148,7 +142,6 @@ impl GatewayEvent {
 
 impl Payload for GatewayEvent {
     const TYPES: &'static [&'static str] = &[
-        "gateway.sent",
         "gateway.in_doubt",
         "gateway.acknowledged",
         "gateway.refused",
@@ -162,7 +155,6 @@ impl Payload for GatewayEvent {
 
     fn kind(&self) -> &'static str {
         match self {
-            Self::Sent { .. } => "gateway.sent",
             Self::InDoubt { .. } => "gateway.in_doubt",
             Self::Acknowledged { .. } => "gateway.acknowledged",
             Self::Refused { .. } => "gateway.refused",

@@ -10,10 +10,8 @@ use rust_decimal::Decimal;
 pub enum Submit {
     /// Waits for its session.
     Reserved,
-    /// Handed to the gateway.
+    /// Handed to the gateway; an attempt may be at the broker.
     Queued,
-    /// An attempt may be at the broker.
-    Sent,
     /// An attempt ended without an answer.
     InDoubt,
     /// Proof that it never left: the customer withdrew it.
@@ -30,10 +28,9 @@ pub enum Submit {
 
 impl Submit {
     /// All of them, in rising rank.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 8] = [
         Self::Reserved,
         Self::Queued,
-        Self::Sent,
         Self::InDoubt,
         Self::Withdrawn,
         Self::TimeOver,
@@ -48,7 +45,6 @@ impl Submit {
         match self {
             Self::Reserved => "reserved",
             Self::Queued => "queued",
-            Self::Sent => "sent",
             Self::InDoubt => "in_doubt",
             Self::Withdrawn => "withdrawn",
             Self::TimeOver => "time_over",

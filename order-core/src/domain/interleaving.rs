@@ -56,8 +56,12 @@ fn fill(n: usize, quantity: Quantity, price: Price) -> BrokerFact {
 
 /// What the gateway may tell about one order, in its own order.
 pub(crate) fn gateway_log() -> impl Strategy<Value = Vec<Step>> {
-    let sent = GatewayEvent::Sent { order_id: order_id(), broker: broker(), attempt: 1 };
-    let doubt = GatewayEvent::InDoubt { order_id: order_id(), attempt: 1, reason: "timeout".to_owned() };
+    let doubt = GatewayEvent::InDoubt {
+        order_id: order_id(),
+        broker: Some(broker()),
+        attempt: 1,
+        reason: "timeout".to_owned(),
+    };
     let observed = ObservedOrder {
         broker_order_id: BrokerOrderId::new("b-1").unwrap(),
         status: "new".to_owned(),
@@ -71,11 +75,11 @@ pub(crate) fn gateway_log() -> impl Strategy<Value = Vec<Step>> {
         GatewayEvent::CancelRefused { order_id: order_id(), request: 1, code: 42_210_000, message: "late".to_owned() };
     let not_sent = GatewayEvent::NotSent { order_id: order_id(), reason: NotSentReason::CancelRequested };
     prop_oneof![
-        Just(vec![sent.clone(), ack.clone()]),
-        Just(vec![sent.clone(), doubt.clone(), ack.clone(), cancel_refused]),
-        Just(vec![sent.clone(), doubt.clone(), manual]),
-        Just(vec![sent.clone(), doubt, refused.clone()]),
-        Just(vec![sent, refused]),
+        Just(vec![ack.clone()]),
+        Just(vec![doubt.clone(), ack.clone(), cancel_refused]),
+        Just(vec![doubt.clone(), manual]),
+        Just(vec![doubt, refused.clone()]),
+        Just(vec![refused]),
         Just(vec![not_sent]),
     ]
     .prop_map(|events| events.into_iter().map(Step::Gateway).collect())
@@ -230,8 +234,8 @@ fn without_repeated_cancels(merged: Vec<(usize, Step)>) -> Vec<(usize, Step)> {
 #[test]
 fn a_fill_counts_in_every_status_that_an_order_can_be_filled_in() {
     let (id, reason) = (order_id(), || "x".to_owned());
-    let sent = || Step::Gateway(GatewayEvent::Sent { order_id: id, broker: broker(), attempt: 1 });
-    let doubt = || Step::Gateway(GatewayEvent::InDoubt { order_id: id, attempt: 1, reason: reason() });
+    let doubt =
+        || Step::Gateway(GatewayEvent::InDoubt { order_id: id, broker: Some(broker()), attempt: 1, reason: reason() });
     let manual = || Step::Gateway(GatewayEvent::Manual { order_id: id, reason: reason() });
     let refused = || Step::Gateway(GatewayEvent::Refused { order_id: id, code: 1, message: reason() });
     let told = |fact, cumulative: i64| Step::Broker(broker_event(fact, Some(Decimal::from(cumulative))));
@@ -242,10 +246,9 @@ fn a_fill_counts_in_every_status_that_an_order_can_be_filled_in() {
     };
     let earlier = [
         (Status::PendingSend, vec![]),
-        (Status::Sent, vec![sent()]),
-        (Status::InDoubt, vec![sent(), doubt()]),
-        (Status::Manual, vec![sent(), doubt(), manual()]),
-        (Status::Rejected, vec![sent(), refused()]),
+        (Status::InDoubt, vec![doubt()]),
+        (Status::Manual, vec![doubt(), manual()]),
+        (Status::Rejected, vec![refused()]),
         (Status::Working, vec![live()]),
         (Status::PendingCancel, vec![live(), Step::Cancel]),
         (Status::PartiallyFilled, vec![filled(1, "4")]),

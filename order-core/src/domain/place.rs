@@ -183,12 +183,7 @@ pub fn cancel(
             order.touch(now);
             Ok(CancelDecision::CanceledHere)
         }
-        Status::PendingSend
-        | Status::Sent
-        | Status::Working
-        | Status::PartiallyFilled
-        | Status::InDoubt
-        | Status::Manual => {
+        Status::PendingSend | Status::Working | Status::PartiallyFilled | Status::InDoubt | Status::Manual => {
             order.facts.cancel_requests += 1;
             order.times.cancel_requested = order.times.cancel_requested.or(Some(now));
             order.touch(now);
@@ -346,7 +341,7 @@ pub(crate) mod tests {
     fn an_order_that_may_have_left_is_never_cancelled_here() {
         let (mut a, asset, mut lines) = (account(10_000), asset(), Vec::new());
         let mut order = place(&mut a, order_for(Side::Buy, "10", Some("100")), &context(&asset), &mut lines).unwrap();
-        for submit in [Submit::Queued, Submit::Sent, Submit::InDoubt, Submit::Live] {
+        for submit in [Submit::Queued, Submit::InDoubt, Submit::Live] {
             let mut order = Order { facts: Facts::new(submit), ..order.clone() };
             let decision = cancel(&mut a, &mut order, &charges(), OffsetDateTime::UNIX_EPOCH, &mut lines).unwrap();
             assert_eq!(decision, CancelDecision::AskGateway { request: 1 });

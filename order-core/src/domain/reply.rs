@@ -51,11 +51,10 @@ pub fn apply_gateway(
     let was_terminal = order.status().is_terminal();
     let lacked_count = order.facts.end_lacks_count();
     match event {
-        GatewayEvent::Sent { broker, .. } => {
-            order.facts.raise_submit(Submit::Sent);
-            order.broker.get_or_insert_with(|| broker.clone());
+        GatewayEvent::InDoubt { broker, .. } => {
+            order.facts.raise_submit(Submit::InDoubt);
+            order.broker = order.broker.take().or_else(|| broker.clone());
         }
-        GatewayEvent::InDoubt { .. } => order.facts.raise_submit(Submit::InDoubt),
         GatewayEvent::Acknowledged { broker, observed, .. } | GatewayEvent::Observed { broker, observed, .. } => {
             apply_observed(order, broker, observed);
         }

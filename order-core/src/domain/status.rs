@@ -9,10 +9,8 @@ use rust_decimal::Decimal;
 pub enum Status {
     /// Accepted outside its session; released at the open.
     Reserved,
-    /// Accepted; the gateway has not sent it yet.
+    /// Accepted, and on its way through the gateway: waiting there, or an attempt is under way.
     PendingSend,
-    /// An attempt is under way.
-    Sent,
     /// An attempt ended without an answer. Only evidence from the broker ends this.
     InDoubt,
     /// The broker has it, nothing is filled.
@@ -35,10 +33,9 @@ pub enum Status {
 
 impl Status {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 11] = [
         Self::Reserved,
         Self::PendingSend,
-        Self::Sent,
         Self::InDoubt,
         Self::Working,
         Self::PartiallyFilled,
@@ -72,17 +69,16 @@ impl Status {
             Submit::TimeOver => return Self::Expired,
             Submit::Refused => return Self::Rejected,
             Submit::Reserved => return Self::Reserved,
-            Submit::Queued | Submit::Sent | Submit::InDoubt if facts.manual => return Self::Manual,
+            Submit::Queued | Submit::InDoubt if facts.manual => return Self::Manual,
             // A doubt is never hidden behind a pending cancel: the cancel may meet silence too.
             Submit::InDoubt => return Self::InDoubt,
-            Submit::Queued | Submit::Sent | Submit::Acknowledged | Submit::Live => {}
+            Submit::Queued | Submit::Acknowledged | Submit::Live => {}
         }
         if facts.cancel_requests > facts.cancels_refused {
             return Self::PendingCancel;
         }
         match facts.submit {
             Submit::Queued => Self::PendingSend,
-            Submit::Sent => Self::Sent,
             _ if executed > Decimal::ZERO => Self::PartiallyFilled,
             _ => Self::Working,
         }
@@ -100,7 +96,6 @@ impl Status {
         match self {
             Self::Reserved => "reserved",
             Self::PendingSend => "pending_send",
-            Self::Sent => "sent",
             Self::InDoubt => "in_doubt",
             Self::Working => "working",
             Self::PartiallyFilled => "partially_filled",
@@ -131,7 +126,7 @@ impl Status {
     pub const fn word(self, filled_some: bool) -> ApiStatus {
         match self {
             Self::Reserved => ApiStatus::Accepted,
-            Self::PendingSend | Self::Sent => ApiStatus::PendingNew,
+            Self::PendingSend => ApiStatus::PendingNew,
             Self::InDoubt | Self::Manual if filled_some => ApiStatus::PartiallyFilled,
             Self::InDoubt | Self::Manual => ApiStatus::PendingNew,
             Self::Working => ApiStatus::New,

@@ -99,7 +99,7 @@ impl UpdateEvent {
             Status::Rejected => Self::Rejected,
             _ if from.is_terminal() => Self::Restated,
             Status::Reserved => Self::Accepted,
-            Status::PendingSend | Status::Sent | Status::InDoubt | Status::Manual => Self::PendingNew,
+            Status::PendingSend | Status::InDoubt | Status::Manual => Self::PendingNew,
             Status::Working => Self::New,
             Status::PendingCancel => Self::PendingCancel,
             Status::PartiallyFilled | Status::Filled => Self::Restated,
@@ -246,8 +246,7 @@ mod tests {
             told(&at(Submit::Reserved), &at(Submit::Queued), None),
             [(Some("pending_new"), Status::PendingSend)]
         );
-        assert_eq!(told(&at(Submit::Queued), &at(Submit::Sent), None), [(None, Status::Sent)]);
-        assert_eq!(told(&at(Submit::Sent), &at(Submit::InDoubt), None), [(None, Status::InDoubt)]);
+        assert_eq!(told(&at(Submit::Queued), &at(Submit::InDoubt), None), [(None, Status::InDoubt)]);
         assert_eq!(told(&at(Submit::InDoubt), &at(Submit::Live), None), [(Some("new"), Status::Working)]);
         assert_eq!(told(&at(Submit::Acknowledged), &at(Submit::Live), None), []);
     }

@@ -1,6 +1,6 @@
 //! What the gateway's and the brokers' events do to an account, in any order and more than once.
 
-use crate::world::{Flow, World, acknowledged, broker_event, charges, fill, in_doubt, limit, operator, place, sent};
+use crate::world::{Flow, World, acknowledged, broker_event, charges, fill, in_doubt, limit, operator, place};
 use contracts::event::{BrokerFact, GatewayEvent, Producer};
 use contracts::{AccountId, ExecutionId, OrderId, Partition, Side};
 use order_core::adapters::db::PgStore;
@@ -25,7 +25,7 @@ async fn a_fill_before_the_acknowledgement_counts_and_a_late_doubt_changes_nothi
     let account = world.account("10000").await;
     let order = place(&world.shards, account, "c-1", limit(Side::Buy, "10", "100")).await.unwrap().order;
     world.broker(account, &[broker_event(Some(order.id), "b-1", "4", fill("e1", "4", "99"))]).await;
-    world.gateway(account, &[sent(order.id), in_doubt(order.id)]).await;
+    world.gateway(account, &[in_doubt(order.id)]).await;
     assert_eq!(world.order(account, order.id).await.status(), Status::PartiallyFilled);
     world.gateway(account, &[acknowledged(order.id, "b-1")]).await;
     world.broker(account, &[broker_event(Some(order.id), "b-1", "10", fill("e2", "6", "98"))]).await;
@@ -170,7 +170,7 @@ async fn a_fill_of_an_unknown_broker_order_waits_until_the_acknowledgement_names
     let slice = world.log.slice(Producer::FillReceiver, elsewhere, &[orphan]);
     world.shards.apply(slice).await.unwrap();
     assert_eq!(world.count("select count(*) from orphans").await, 1);
-    world.gateway(account, &[sent(order.id), acknowledged(order.id, "b-9")]).await;
+    world.gateway(account, &[acknowledged(order.id, "b-9")]).await;
     assert_eq!(world.order(account, order.id).await.status(), Status::Filled);
     assert_eq!(world.count("select count(*) from orphans").await, 0);
     world.audit().await;

@@ -1,6 +1,6 @@
 //! Planted violations are seen by the looks at some accounts, and only there where they are.
 
-use crate::world::{Flow, World, in_doubt, limit, place, sent};
+use crate::world::{Flow, World, in_doubt, limit, place};
 use contracts::Side;
 use order_core::application::audit::CHECKS;
 use platform::invariants::{Inspector, Invariants, Turn};
@@ -26,7 +26,7 @@ async fn world() -> (World, Uuid, Uuid) {
         world.bought(account, name, "10", "100").await;
         let order = place(&world.shards, account, &format!("{name}-open"), limit(Side::Buy, "1", "100")).await;
         let order = order.unwrap().order;
-        world.gateway(account, &[sent(order.id), in_doubt(order.id)]).await;
+        world.gateway(account, &[in_doubt(order.id)]).await;
     }
     assert_eq!(seen(&world, Turn::Recent, 50).await, []);
     assert_eq!(seen(&world, Turn::After(Uuid::nil()), 50).await, []);

@@ -291,12 +291,8 @@ pub(crate) fn sim() -> BrokerId {
     BrokerId::new("sim").unwrap()
 }
 
-pub(crate) fn sent(order_id: OrderId) -> GatewayEvent {
-    GatewayEvent::Sent { order_id, broker: sim(), attempt: 1 }
-}
-
 pub(crate) fn in_doubt(order_id: OrderId) -> GatewayEvent {
-    GatewayEvent::InDoubt { order_id, attempt: 1, reason: "timeout".to_owned() }
+    GatewayEvent::InDoubt { order_id, broker: Some(sim()), attempt: 1, reason: "timeout".to_owned() }
 }
 
 pub(crate) fn acknowledged(order_id: OrderId, broker_order: &str) -> GatewayEvent {

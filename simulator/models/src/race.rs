@@ -229,10 +229,9 @@ impl Model for Race {
         let mut place = world::order(0, 10);
         place.terms = world::terms(Side::Buy, SHARES, 10);
         let db = self.command(db, &Command::Place(place));
-        let sent = GatewayEvent::Sent { order_id: self.order, broker: crate::broker_id(), attempt: 1 };
         let mut state = State {
             db,
-            replies: vec![sent],
+            replies: Vec::new(),
             facts: Vec::new(),
             broker: AtBroker::Live,
             filled: 0,
@@ -252,7 +251,7 @@ impl Model for Race {
         let acknowledged = said(|event| matches!(event, GatewayEvent::Acknowledged { .. }));
         if !acknowledged {
             steps.push(Step::Acknowledge);
-            if state.replies.len() == 1 {
+            if state.replies.is_empty() {
                 steps.push(Step::Doubt);
             }
         } else if self.asked(state) > state.owed.answered {
@@ -277,7 +276,13 @@ impl Model for Race {
         match step {
             Step::Cancel => state.db = self.command(state.db, &Command::Cancel(world::ACCOUNT, self.order)),
             Step::Doubt => {
-                state.replies.push(GatewayEvent::InDoubt { order_id: self.order, attempt: 1, reason: String::new() })
+                let broker = Some(crate::broker_id());
+                state.replies.push(GatewayEvent::InDoubt {
+                    order_id: self.order,
+                    broker,
+                    attempt: 1,
+                    reason: String::new(),
+                });
             }
             Step::Acknowledge => state.replies.push(GatewayEvent::Acknowledged {
                 order_id: self.order,

@@ -8,7 +8,7 @@ use crate::domain::attempt::Attempt;
 use crate::domain::state::State;
 use contracts::OrderId;
 use sqlx::PgConnection;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -17,6 +17,8 @@ use uuid::Uuid;
 pub(super) enum LoadError {
     #[error("requests could not be locked")]
     Lock(#[source] sqlx::Error),
+    #[error("what stands before new requests could not be read")]
+    Queue(#[source] sqlx::Error),
     #[error("requests could not be read")]
     Read(#[source] sqlx::Error),
     #[error("attempts could not be read")]
@@ -74,6 +76,57 @@ pub(super) async fn lock_due(
     .fetch_all(conn)
     .await
     .map_err(LoadError::Lock)
+}
+
+/// What keeps new orders of these accounts from being claimed with their intake.
+pub(super) struct QueueRow {
+    pub(super) now: OffsetDateTime,
+    pub(super) is_long: bool,
+    pub(super) held: HashSet<Uuid>,
+}
+
+/// Reads it, by the rules of [`lock_due`]: what is due and not held back goes first, and an account may be held.
+pub(super) async fn queue(
+    conn: &mut PgConnection,
+    accounts: &[Uuid],
+    hold: Option<ReviewHold>,
+) -> Result<QueueRow, LoadError> {
+    let hold_ms = hold.map_or(0, |hold| i64::try_from(hold.hold_max.whole_milliseconds()).unwrap_or(i64::MAX));
+    let row = sqlx::query!(
+        r#"
+        with held as materialized (
+            select d.account_id from requests d
+            where $2 and d.unsettled_since is not null and d.state = 'doubt'
+                and (d.none_at is null or d.none_at < greatest(d.state_since, $3))
+                and greatest(d.state_since, $3) > statement_timestamp() - $5::bigint * interval '1 millisecond'
+            union all
+            select s.account_id from requests s
+            where $2 and s.due_rank = 1 and s.state = 'sending' and s.due_at < greatest(statement_timestamp(), $4)
+        )
+        select statement_timestamp() as "now!",
+            exists (
+                select 1 from unnest(array[0, 1, 2]::smallint[]) as ranks (rank)
+                cross join lateral (
+                    select 1 from requests r
+                    where r.due_rank = ranks.rank and r.due_at <= statement_timestamp()
+                        and (ranks.rank < 2 or r.account_id not in (select h.account_id from held h))
+                    limit 1
+                ) due
+            ) as "is_long!",
+            array(
+                select a.id from unnest($1::uuid[]) as a (id) where a.id in (select h.account_id from held h)
+            ) as "held!"
+        "#,
+        accounts,
+        hold.is_some(),
+        hold.map(|hold| hold.since),
+        hold.map(|hold| hold.claimed_before_ends),
+        hold_ms,
+    )
+    .fetch_one(conn)
+    .await
+    .map_err(LoadError::Queue)?;
+    Ok(QueueRow { now: row.now, is_long: row.is_long, held: row.held.into_iter().collect() })
 }
 
 /// Makes every doubt due that waits for its next lookup, some at a time. Answers the database's time

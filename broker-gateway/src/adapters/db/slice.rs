@@ -1,12 +1,14 @@
 //! The transaction in which a slice of another process's log takes effect: first the applied
 //! position, then the effects, then the events that follow from them.
 
-use super::load;
 use super::store::PgStore;
 use super::text::clean;
+use super::{load, write};
 use crate::application::change::Change;
-use crate::application::ports::StoreError;
-use crate::application::request::{Loaded, NewRequest};
+use crate::application::ports::{DatabaseMoment, StoreError};
+use crate::application::request::{Loaded, NewRequest, Rank};
+use crate::application::rules::ReviewHold;
+use crate::domain::state::State;
 use contracts::event::{BrokerEvent, Envelope, Producer};
 use contracts::{BrokerId, OrderId};
 use platform::applied::{self, LogPartition};
@@ -17,6 +19,7 @@ use rust_decimal::Decimal;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use time::OffsetDateTime;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 const OPERATION: &str = "intake";
@@ -155,26 +158,49 @@ impl SliceTransaction<'_> {
         Ok(())
     }
 
-    /// Inserts new requests, due at once. Answers those that were here already with other content.
+    /// What keeps new orders of these accounts from being sent straight away, by the lane's own rules.
     ///
     /// # Errors
     /// [`StoreError::Failed`].
-    pub async fn insert(&mut self, broker: &BrokerId, new: &[NewRequest]) -> Result<Vec<OrderId>, StoreError> {
+    pub async fn queue(&mut self, accounts: &[Uuid], hold: Option<ReviewHold>) -> Result<Queue, StoreError> {
+        let asked_at = Instant::now();
+        let queue = load::queue(&mut self.tx, accounts, hold).await.map_err(failed)?;
+        Ok(Queue { moment: DatabaseMoment { at: queue.now, asked_at }, is_long: queue.is_long, held: queue.held })
+    }
+
+    /// Inserts new requests: those that are claimed already as their claims say, with their attempts, and all others
+    /// due at once. A claim counts only where its request was inserted.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    pub async fn insert(
+        &mut self,
+        broker: &BrokerId,
+        new: &[NewRequest],
+        mut claims: HashMap<OrderId, Change>,
+    ) -> Result<Inserted, StoreError> {
         if new.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Inserted::default());
         }
         let ids: Vec<Uuid> = new.iter().map(|r| r.order_id.as_uuid()).collect();
         let hashes: Vec<Vec<u8>> = new.iter().map(|r| r.content_hash().to_vec()).collect();
-        let inserted = self.insert_rows(broker, new, &ids, &hashes).await?;
-        if inserted.len() == new.len() {
-            return Ok(Vec::new());
-        }
+        let inserted = self.insert_rows(broker, new, &claims, &ids, &hashes).await?;
+        claims.retain(|order_id, _| inserted.contains(&order_id.as_uuid()));
+        let claimed: Vec<Change> = claims.into_values().collect();
+        write::insert_attempts(&mut self.tx, &claimed).await.map_err(failed)?;
+        let claimed = claimed.iter().map(|change| change.request.order_id).collect();
+        let others = if inserted.len() == new.len() { Vec::new() } else { self.others(&ids, &hashes).await? };
+        Ok(Inserted { claimed, others })
+    }
+
+    /// Those of the orders that are here with other content.
+    async fn others(&mut self, ids: &[Uuid], hashes: &[Vec<u8>]) -> Result<Vec<OrderId>, StoreError> {
         let others = sqlx::query_scalar!(
             "select r.order_id from requests r
              join unnest($1::uuid[], $2::bytea[]) as u (order_id, content_hash) on u.order_id = r.order_id
              where r.content_hash <> u.content_hash",
-            &ids,
-            &hashes
+            ids,
+            hashes
         )
         .fetch_all(&mut *self.tx)
         .await
@@ -186,9 +212,21 @@ impl SliceTransaction<'_> {
         &mut self,
         broker: &BrokerId,
         new: &[NewRequest],
+        claims: &HashMap<OrderId, Change>,
         ids: &[Uuid],
         hashes: &[Vec<u8>],
-    ) -> Result<Vec<Uuid>, StoreError> {
+    ) -> Result<HashSet<Uuid>, StoreError> {
+        let claimed = |of: &NewRequest| claims.get(&of.order_id).map(|change| &change.request);
+        let state = |of: &NewRequest| claimed(of).map_or(State::Queued, |request| request.state).as_str().to_owned();
+        let due = |of: &NewRequest| claimed(of).and_then(|request| request.due);
+        let cause = |of: &NewRequest| claims.get(&of.order_id).and_then(|change| change.cause.as_deref().map(clean));
+        let states: Vec<String> = new.iter().map(state).collect();
+        let causes: Vec<Option<String>> = new.iter().map(cause).collect();
+        let due_at: Vec<Option<OffsetDateTime>> = new.iter().map(|r| due(r).map(|due| due.at)).collect();
+        let ranks: Vec<i16> = new.iter().map(|r| due(r).map_or(Rank::Send, |due| due.rank).number()).collect();
+        let attempts: Vec<i32> = new.iter().map(|r| claimed(r).map_or(0, |request| request.attempts)).collect();
+        let valid: Vec<Option<OffsetDateTime>> =
+            new.iter().map(|r| claimed(r).and_then(|request| request.valid_until)).collect();
         let accounts: Vec<Uuid> = new.iter().map(|r| r.account_id.as_uuid()).collect();
         let partitions: Vec<i16> = new.iter().map(|r| r.broker_key.partition().number()).collect();
         let symbols: Vec<String> = new.iter().map(|r| r.terms.symbol().to_string()).collect();
@@ -202,14 +240,16 @@ impl SliceTransaction<'_> {
         sqlx::query_scalar!(
             "insert into requests (order_id, account_id, partition, broker, content_hash, symbol, side, order_type,
                  time_in_force, quantity, limit_price, accepted_at, traceparent, received_at, state, state_since, cause,
-                 due_at, due_rank)
+                 due_at, due_rank, attempts, valid_until)
              select order_id, account_id, partition, $1, content_hash, symbol, side, order_type, time_in_force, quantity,
-                 limit_price, accepted_at, traceparent, statement_timestamp(), 'queued', statement_timestamp(),
-                 'asked for by the order server', statement_timestamp(), 2
+                 limit_price, accepted_at, traceparent, statement_timestamp(), state, statement_timestamp(),
+                 coalesce(cause, 'asked for by the order server'), coalesce(due_at, statement_timestamp()), due_rank,
+                 attempts, valid_until
              from unnest($2::uuid[], $3::uuid[], $4::smallint[], $5::bytea[], $6::text[], $7::text[], $8::text[],
-                 $9::text[], $10::numeric[], $11::numeric[], $12::timestamptz[], $13::text[])
+                 $9::text[], $10::numeric[], $11::numeric[], $12::timestamptz[], $13::text[], $14::text[], $15::text[],
+                 $16::timestamptz[], $17::smallint[], $18::int[], $19::timestamptz[])
                  as u (order_id, account_id, partition, content_hash, symbol, side, order_type, time_in_force, quantity,
-                 limit_price, accepted_at, traceparent)
+                 limit_price, accepted_at, traceparent, state, cause, due_at, due_rank, attempts, valid_until)
              on conflict (order_id) do nothing
              returning order_id",
             broker.as_str(),
@@ -225,9 +265,16 @@ impl SliceTransaction<'_> {
             &limits as &[Option<Decimal>],
             &accepted,
             &traces as &[Option<String>],
+            &states,
+            &causes as &[Option<String>],
+            &due_at as &[Option<OffsetDateTime>],
+            &ranks,
+            &attempts,
+            &valid as &[Option<OffsetDateTime>],
         )
         .fetch_all(&mut *self.tx)
         .await
+        .map(|ids| ids.into_iter().collect())
         .map_err(failed)
     }
 
@@ -388,6 +435,26 @@ impl SliceTransaction<'_> {
         platform::kill_point!("broker-gateway.after-intake-commit");
         Ok(())
     }
+}
+
+/// What stands before new orders.
+#[derive(Debug, Clone)]
+pub struct Queue {
+    /// The database's time.
+    pub moment: DatabaseMoment,
+    /// Something is due that nobody has claimed: new orders take their place behind it.
+    pub is_long: bool,
+    /// Accounts whose new orders wait for a doubt to be looked into.
+    pub held: HashSet<Uuid>,
+}
+
+/// What became of new requests.
+#[derive(Debug, Clone, Default)]
+pub struct Inserted {
+    /// Claimed with it: their attempts are written.
+    pub claimed: HashSet<OrderId>,
+    /// Here already, with other content.
+    pub others: Vec<OrderId>,
 }
 
 /// Evidence that came before its order.

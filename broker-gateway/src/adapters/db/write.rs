@@ -152,7 +152,7 @@ fn expect_rows(expected: usize, actual: u64) -> Result<(), WriteError> {
     if usize::try_from(actual) == Ok(expected) { Ok(()) } else { Err(RowError::Moved { expected, actual }.into()) }
 }
 
-async fn insert_attempts(conn: &mut PgConnection, changes: &[Change]) -> Result<(), WriteError> {
+pub(super) async fn insert_attempts(conn: &mut PgConnection, changes: &[Change]) -> Result<(), WriteError> {
     let new: Vec<_> = changes
         .iter()
         .filter_map(|change| change.new_attempt.as_ref().map(|attempt| (&change.request, attempt)))

@@ -1,7 +1,7 @@
 //! What the gateway says about itself.
 
 use crate::adapters::db::Gauges;
-use crate::application::lane::LaneControl;
+use crate::application::lane_control::LaneControl;
 use platform::consumer::ConsumerStatus;
 use platform::http::Health;
 use platform::invariants::Invariants;

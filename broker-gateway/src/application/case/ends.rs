@@ -20,17 +20,16 @@ impl Case<'_> {
             attempt.close(end.clone(), self.now.at);
         }
         self.change.ended_attempts.push(EndedAttempt { number, outcome: outcome.as_str(), trace });
-        let order_id = self.change.request.order_id;
         match outcome {
             CreateOutcome::Accepted(seen) => {
                 self.seen(seen, EvidenceSource::Reply);
             }
             CreateOutcome::Duplicate if was_open => {
                 let reason = "duplicate key: the original is being fetched".to_owned();
-                self.doubt(GatewayEvent::InDoubt { order_id, attempt: number, reason });
+                self.doubt(number, reason);
             }
             CreateOutcome::Unknown { reason } if was_open => {
-                self.doubt(GatewayEvent::InDoubt { order_id, attempt: number, reason: reason.clone() });
+                self.doubt(number, reason.clone());
             }
             CreateOutcome::Duplicate
             | CreateOutcome::Unknown { .. }
@@ -41,9 +40,11 @@ impl Case<'_> {
     }
 
     /// Tells of a doubt, unless evidence of life came before the reply.
-    fn doubt(&mut self, event: GatewayEvent) {
-        if !self.change.request.state.is_alive() {
-            self.change.events.push(event);
+    fn doubt(&mut self, attempt: i32, reason: String) {
+        let request = &self.change.request;
+        if !request.state.is_alive() {
+            let (order_id, broker) = (request.order_id, Some(request.broker.clone()));
+            self.change.events.push(GatewayEvent::InDoubt { order_id, broker, attempt, reason });
         }
     }
 

@@ -2,22 +2,30 @@
 
 use super::*;
 use crate::application::change::Change;
+use crate::application::claim::{CallKind, plan};
+use crate::application::lane_control::LaneControl;
+use crate::application::launch::Room;
 use crate::application::ports::{CreateOrder, DatabaseMoment, DialectError, StoreError};
+use crate::application::record::{CallOutcome, FinishedCall};
 use crate::application::request::{Due, Loaded, Rank, Request};
 use crate::application::rules::ReviewHold;
-use crate::application::wire::{Verb, WireFailure, WireRequest};
+use crate::application::wire::{Verb, WireFailure, WireRequest, WireResult};
 use crate::config::Settings;
 use crate::domain::attempt::{Attempt, AttemptEnd};
 use crate::domain::history::Asked;
+use crate::domain::lane::Lane;
 use crate::domain::live::Owed;
 use crate::domain::order::tests::terms;
-use crate::domain::outcome::{CancelOutcome, LookupOutcome};
+use crate::domain::outcome::{CancelOutcome, CreateOutcome, LookupOutcome};
+use crate::domain::retry::{Jitter, Now};
 use crate::domain::state::State;
 use contracts::{AccountId, BrokerId, BrokerKey, BrokerOrderId, OrderId, Partition};
 use platform::clock::SystemClock;
 use platform::config::Configuration;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
+use time::OffsetDateTime;
+use tokio::sync::mpsc;
 use uuid::Uuid;
 
 /// Counts calls and answers none.
@@ -158,18 +166,19 @@ async fn run(commit: Commit) -> (u32, Vec<FinishedCall>) {
     let store = Arc::new(OneRequest { commit, claims: AtomicU32::new(0) });
     let caller = Arc::new(CountingCaller::default());
     let (finished, mut ends) = mpsc::channel(8);
-    let worker = LaneWorker {
-        store: Arc::clone(&store),
+    let limits = settings.lane_limits();
+    let launcher = Launcher {
         caller: Arc::clone(&caller),
         dialect: Arc::new(Mute),
         jitter: NoJitter,
         clock: Arc::new(SystemClock),
         rules: Arc::new(settings.rules().unwrap()),
         control: LaneControl::new(Lane::new(settings.lane_policy())),
-        limits: settings.lane_limits(),
-        wake: Arc::new(Notify::new()),
+        room: Room::new(limits.concurrency_max, limits.claim_len_max),
         finished,
     };
+    let launcher = Arc::new(launcher);
+    let worker = LaneWorker { store: Arc::clone(&store), launcher, limits, wake: Arc::new(Notify::new()) };
     let shutdown = CancellationToken::new();
     let end = shutdown.clone();
     let lane = tokio::spawn(worker.run(end));

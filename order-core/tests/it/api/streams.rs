@@ -5,7 +5,7 @@ mod sse;
 mod websocket;
 
 use super::{ApiWorld, Customer, buy};
-use crate::world::{FakeLog, acknowledged, broker_event, charges, fill, sent};
+use crate::world::{FakeLog, acknowledged, broker_event, charges, fill};
 use contracts::alpaca::{TradeEvent, TradeEventKind};
 use contracts::event::{BrokerEvent, GatewayEvent, Producer};
 use contracts::{AccountId, OrderId, Partition};
@@ -61,7 +61,7 @@ impl Facts {
 
     /// Takes an order to the broker and fills it in two parts: three updates.
     pub(crate) async fn fill(&self, account: AccountId, order: OrderId, name: &str) {
-        self.gateway(account, &[sent(order), acknowledged(order, name)]).await;
+        self.gateway(account, &[acknowledged(order, name)]).await;
         let part = |n: &str, cumulative| {
             broker_event(Some(order), name, cumulative, fill(&format!("{name}-{n}"), "1", "50.25"))
         };

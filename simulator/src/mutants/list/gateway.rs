@@ -92,7 +92,27 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         ),
     },
     Mutation {
+        name: "send with the intake before it is committed",
+        harm: "what is rolled back was sent, and is sent again when it comes again",
+        edits: &[Edit {
+            file: "broker-gateway/src/adapters/intake.rs",
+            old: "        let done = finish(tx, work, &deferred, now, &changes).await?;
+        // Committed: what was claimed here is made here, and nowhere else.
+        if let Some(lane) = lane {
+            straight.start(&*lane, &inserted.claimed);
+        }
+",
+            new: "        if let Some(lane) = lane {
+            straight.start(&*lane, &inserted.claimed);
+        }
+        let done = finish(tx, work, &deferred, now, &changes).await?;
+",
+        }],
+        catcher: integration(GATEWAY, "straight::what_is_not_committed_is_not_sent"),
+    },
+    Mutation {
         name: "a further attempt may send other bytes",
+
         harm: "another order goes out under the key of the first",
         edits: &[OTHER_BYTES_ARE_SENT],
         catcher: unit(GATEWAY, "application::case::tests::a_further_attempt_with_other_bytes_is_left_to_persons"),

@@ -117,7 +117,7 @@ fn gateway_part(order: OrderId) -> Value {
             "attempts": [{"n": 1, "claimed_at": "2026-07-01T14:00:00.1Z", "outcome": "unknown"}],
             "lookups": [{"n": 1, "began_at": "2026-07-01T16:00:00.3+02:00", "outcome": "found"}],
         },
-        "log": [{"seq": 1, "type": "gateway.sent", "at": "2026-07-01T14:00:00.2Z"}],
+        "log": [{"seq": 1, "type": "gateway.in_doubt", "at": "2026-07-01T14:00:00.2Z"}],
     })
 }
 
