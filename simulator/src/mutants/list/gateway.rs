@@ -1,6 +1,6 @@
 //! Wrong gateways.
 
-use super::{Catcher, Mutation, unit};
+use super::{Catcher, Mutation, integration, unit};
 use crate::mutants::mutation::Edit;
 
 const GATEWAY: &str = "broker-gateway";
