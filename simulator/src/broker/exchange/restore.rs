@@ -6,7 +6,7 @@ use contracts::alpaca::{OrderStatus, OrderType, TradeEventKind};
 use time::OffsetDateTime;
 
 use super::{Exchange, milliseconds};
-use crate::broker::fact::{Detail, Fact, StoredEvent};
+use crate::broker::fact::{Fact, StoredEvent};
 use crate::broker::fault::FaultKind;
 use crate::broker::journal::{EventRecord, Record};
 use crate::broker::order::{Execution, ExecutionKind, Snapshot, Terms};
@@ -70,7 +70,8 @@ impl Exchange {
             return false;
         }
         let Some(order) = self.orders.get_mut(event.fact.order) else { return false };
-        if order.held.as_ref().is_some_and(|held| tells(&event.fact, held)) {
+        let same = |held: &Fact| held.event_uuid == event.fact.event_uuid && held.execution == event.fact.execution;
+        if order.held.as_ref().is_some_and(same) {
             order.held = None;
         }
         order.events_told += 1;
@@ -172,10 +173,4 @@ impl Exchange {
             self.rest(index);
         }
     }
-}
-
-/// Whether an event is the one that was held, and not a repetition of its execution under another id.
-fn tells(event: &Fact, held: &Fact) -> bool {
-    let shown = event.detail == held.detail || event.detail == Detail::Cumulative;
-    shown && event.event_uuid == held.event_uuid && event.execution == held.execution
 }
