@@ -84,11 +84,11 @@ kill-points:
 drill: servers build $(if $(filter steps-%,$(NAME)),kill-points) ## One drill: NAME=chaos SEED=1 ORDERS=2000; NAME=list tells the names.
 	@test -n "$(NAME)" || { echo "say which: make drill NAME=list" >&2; exit 2; }
 	@scripts/servers.sh $(if $(filter clock-step,$(NAME)),faketime)
-	@$(RUN) $(BIN)/drill --kill-points $(KILL_POINTS) --seed $(SEED) $(if $(ORDERS),--orders $(ORDERS)) $(if $(filter list,$(NAME)),list,run $(NAME))
+	@$(RUN) $(BIN)/drill --kill-points $(KILL_POINTS) --seed $(SEED) $(if $(ORDERS),--orders $(ORDERS)) $(if $(LABEL),--label $(LABEL)) $(if $(filter list,$(NAME)),list,run $(NAME))
 
-drills: servers build $(if $(if $(NAMES),$(filter steps-%,$(NAMES)),all),kill-points) ## All drills, SEEDS=3 seeds each, ORDERS=2000 orders each, with a table in .run/drills.md and .json. NAMES="chaos bus" only these.
+drills: servers build $(if $(if $(NAMES),$(filter steps-%,$(NAMES)),all),kill-points) ## All drills, SEEDS=3 seeds each, ORDERS=2000 orders each, with a table in .run/drills.md and .json. NAMES="chaos bus" only these; LABEL=a goes on beside others, with .run/drills.a.md.
 	@scripts/servers.sh $(if $(filter clock-step,$(or $(NAMES),clock-step)),faketime)
-	@$(RUN) $(BIN)/drill --kill-points $(KILL_POINTS) --seed $(SEED) $(if $(ORDERS),--orders $(ORDERS)) all $(NAMES) --seeds $(or $(SEEDS),3)
+	@$(RUN) $(BIN)/drill --kill-points $(KILL_POINTS) --seed $(SEED) $(if $(ORDERS),--orders $(ORDERS)) $(if $(LABEL),--label $(LABEL)) all $(NAMES) --seeds $(or $(SEEDS),3)
 
 drill-kill: servers build ## Kills PROCESS (or all) TIMES times under load and compares with the broker. REDIS=1 stops Redis for 30 s too.
 	@$(RUN) $(BIN)/drill kill --process $(PROCESS) --times $(TIMES) --seed $(SEED) $(if $(REDIS),--redis)

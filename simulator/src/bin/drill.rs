@@ -63,12 +63,13 @@ async fn run(mut arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Steps { process } => Some(steps::programs(&arguments.kill_points, *process)?),
         _ => None,
     };
-    let around = Around::prepare(&arguments, &checkout.join(".run").join(&name)).await?;
+    let instance = command::labelled(&name, arguments.label.as_deref());
+    let around = Around::prepare(&arguments, &checkout.join(".run").join(&instance)).await?;
     let demo = matches!(arguments.command, Command::Demo);
     let started = Instant::now();
     let options = ExerciseOptions {
         checkout,
-        instance: name.clone(),
+        instance,
         bin,
         engine_bin,
         seed: arguments.seed,
@@ -228,6 +229,7 @@ async fn run_all(arguments: &Arguments, names: &[String], seeds: u64) -> anyhow:
         seeds,
         orders: arguments.orders,
         settle_limit_s: arguments.settle_limit_s,
+        label: arguments.label.clone(),
     };
     Ok(if series.run(say).await? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -180,7 +180,7 @@ impl Exchange {
             Action::FinishCancel { order, fill_first } => self.finish_cancel(order, fill_first),
             Action::RefuseCancel { order, fault } => self.refuse_cancel(order, fault),
             Action::FinishReplace { order, by, fault } => self.finish_replace(order, by, fault),
-            Action::TellTrade { order, execution } => self.tell_trade(order, *execution),
+            Action::TellTrade(order) => self.tell_trade(order),
             Action::BustFirst(order) => self.bust_first(order),
             Action::CorrectFirst(order) => self.correct_first(order),
             Action::RejectLate(order) => self.reject_late(order),

@@ -15,7 +15,7 @@ use ulid::Ulid;
 use super::config::SimConfig;
 use super::fact::Fact;
 use super::fault::{Call, FaultKind, FaultRule, Strike};
-use super::order::{Snapshot, Terms};
+use super::order::{Execution, Snapshot, Terms};
 
 /// One line of the file.
 #[derive(Debug, Serialize, Deserialize)]
@@ -29,6 +29,8 @@ pub(super) enum Record {
     Event(Box<EventRecord>),
     /// A fact is held back.
     Held(Box<Fact>),
+    /// A trade happened, and is told later: until then no event speaks of it.
+    Untold { order: usize, execution: Box<Execution> },
     /// An order changed without an event.
     Change { order: usize, snapshot: Box<Snapshot> },
     /// A call with a client order id came, while something could strike it: later ones go on counting.

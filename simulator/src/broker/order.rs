@@ -217,8 +217,8 @@ pub(super) struct Order {
     pub(super) executions: Vec<Execution>,
     /// Shares that were traded, whatever was taken back since, and whatever is not told yet.
     pub(super) traded: Decimal,
-    /// Of those, shares that nobody was told of yet.
-    pub(super) untold: Decimal,
+    /// The one trade of those that nobody was told of yet.
+    pub(super) untold: Option<Execution>,
     /// How many trades that were.
     pub(super) trades: usize,
     /// Events of it that are in the stream.
@@ -243,7 +243,7 @@ impl Order {
             now,
             executions: Vec::new(),
             traded: Decimal::ZERO,
-            untold: Decimal::ZERO,
+            untold: None,
             trades: 0,
             events_told: 0,
             visible: false,
@@ -285,7 +285,7 @@ impl Order {
     /// Tells an execution of shares that were traded, at that time.
     pub(super) fn tell(&mut self, at: OffsetDateTime, execution: Execution) {
         let filled = self.now.filled_qty + execution.qty;
-        let whole = self.remaining().is_zero() && self.untold.is_zero();
+        let whole = self.remaining().is_zero() && self.untold.is_none();
         let over = !self.is_open();
         self.change(at, |now| {
             now.filled_qty = filled;

@@ -8,7 +8,6 @@ use time::OffsetDateTime;
 
 use super::fact::Fact;
 use super::fault::FaultSpec;
-use super::order::Execution;
 
 /// Something that happens later.
 #[derive(Debug)]
@@ -28,7 +27,7 @@ pub(super) enum Action {
     /// A replacement takes effect, or is refused after all.
     FinishReplace { order: usize, by: usize, fault: Option<FaultSpec> },
     /// A trade that was kept back is told.
-    TellTrade { order: usize, execution: Box<Execution> },
+    TellTrade(usize),
     /// The first execution of an order is taken back.
     BustFirst(usize),
     /// The first execution of an order is corrected.

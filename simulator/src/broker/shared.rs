@@ -109,10 +109,11 @@ impl Shared {
     /// # Errors
     /// [`Stopped`] when the state file could not be written; the result must not be told.
     pub(super) fn with<R>(&self, act: impl FnOnce(&mut Exchange) -> R) -> Result<R, Stopped> {
+        let mut exchange = lock(&self.exchange);
+        // Looked at under the lock: whoever waited for it must not go on with a file that ends in half a record.
         if lock(&self.failure).is_some() {
             return Err(Stopped);
         }
-        let mut exchange = lock(&self.exchange);
         exchange.advance(OffsetDateTime::now_utc());
         let result = act(&mut exchange);
         if let Err(failure) = exchange.commit() {

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection};
 use time::OffsetDateTime;
@@ -31,6 +31,11 @@ const NOTICED_AFTER: Duration = Duration::from_secs(2);
 /// How often the order server is asked for its clock.
 const CLOCK_TRIES: usize = 10;
 const CLOCK_PAUSE: Duration = Duration::from_millis(500);
+/// How many orders the broker loses before it reads them, each time the gateway's clock is off.
+const LOST: u32 = 10;
+/// How long before the clock is back an order must have been in doubt: with a sound clock the gateway asks for it at
+/// once, and sends it again after a second.
+const IN_DOUBT_FOR: Duration = Duration::from_secs(3);
 const DISAGREEMENTS: &str = "gateway_clock_disagreements_total";
 
 /// The clocks in the drill's hands.
@@ -95,6 +100,8 @@ struct Step {
     accepted: usize,
     /// Whether the process itself shows that its clock is off.
     seen: bool,
+    /// How many orders were in doubt meanwhile, and stayed so until the clock was back.
+    in_doubt: i64,
     /// How often the gateway sent an order again meanwhile that may have arrived before.
     sent_again: i64,
 }
@@ -115,9 +122,10 @@ pub async fn run(
         for seconds in [STEP_S, -STEP_S] {
             sleep(BETWEEN).await;
             let step = step_once(exercise, clocks, &load, name, seconds).await?;
-            let Step { accepted, sent_again, .. } = step;
+            let Step { accepted, in_doubt, sent_again, .. } = step;
             exercise.say(&format!(
-                "the clock of {name} was {seconds:+} s off; {accepted} orders were accepted, {sent_again} sent again"
+                "the clock of {name} was {seconds:+} s off; {accepted} orders were accepted, {in_doubt} were in doubt, \
+                 {sent_again} sent again"
             ));
             steps.push(step);
         }
@@ -129,12 +137,17 @@ pub async fn run(
     outcome.require(outcome.tally().filled > 0, "no order was filled");
     outcome.note("steps", steps.len());
     outcome.note("accepted_meanwhile", steps.iter().map(|step| step.accepted).sum::<usize>());
-    for Step { name, seconds, accepted, seen, sent_again } in steps {
+    outcome.note("in_doubt_meanwhile", steps.iter().map(|step| step.in_doubt).sum::<i64>());
+    for Step { name, seconds, accepted, seen, in_doubt, sent_again } in steps {
         outcome.require(seen, &format!("the clock of {name} did not step by {seconds:+} s"));
         outcome
             .require(accepted > 0, &format!("no order was accepted while the clock of {name} was {seconds:+} s off"));
-        let believed = name == ProcessName::BrokerGateway && sent_again > 0;
-        outcome.require(!believed, &format!("{sent_again} orders were sent again on a clock {seconds:+} s off"));
+        if name == ProcessName::BrokerGateway {
+            let tempted = in_doubt > 0;
+            outcome.require(tempted, &format!("no order was in doubt while the gateway's clock was {seconds:+} s off"));
+            let believed = sent_again > 0;
+            outcome.require(!believed, &format!("{sent_again} orders were sent again on a clock {seconds:+} s off"));
+        }
     }
     Ok(outcome)
 }
@@ -150,6 +163,10 @@ async fn step_once(
     clocks.step(name, seconds)?;
     sleep(NOTICED_AFTER).await;
     let from = OffsetDateTime::now_utc();
+    if name == ProcessName::BrokerGateway {
+        let lost = json!({"match": "all", "on": "submit", "fault": "drop_before_receipt", "times": LOST});
+        exercise.add_fault(&lost).await?;
+    }
     sleep(STEPPED_FOR).await;
     let until = OffsetDateTime::now_utc();
     let seen = if name == ProcessName::BrokerGateway {
@@ -158,8 +175,9 @@ async fn step_once(
         (clock_of_order_server(exercise).await? - until).whole_seconds().abs() > STEP_S / 2
     };
     clocks.step(name, 0)?;
-    let sent_again = sent_again(exercise, from, until).await?;
-    Ok(Step { name, seconds, accepted: load.progress().accepted() - accepted, seen, sent_again })
+    let sent_again = count(exercise, SENT_AGAIN, from, until).await?;
+    let in_doubt = count(exercise, IN_DOUBT, until - IN_DOUBT_FOR, until).await?;
+    Ok(Step { name, seconds, accepted: load.progress().accepted() - accepted, seen, in_doubt, sent_again })
 }
 
 /// How often the gateway found its clock and the database's to differ.
@@ -205,11 +223,28 @@ const SENT_AGAIN: &str = "
         and (e.outcome is null or e.outcome in ('accepted', 'duplicate', 'unknown'))
     )";
 
-async fn sent_again(exercise: &Exercise, from: OffsetDateTime, until: OffsetDateTime) -> Result<i64, StackError> {
+/// Orders of which an attempt may have arrived before the first moment, and of which nothing was learned, asked or
+/// sent between the end of that attempt and the second moment.
+const IN_DOUBT: &str = "
+    select count(distinct e.order_id) from attempts e
+    where e.outcome = 'unknown' and e.ended_at <= $1
+    and not exists (select 1 from attempts a where a.order_id = e.order_id and a.n > e.n and a.claimed_at <= $2)
+    and not exists (
+        select 1 from lookups l where l.order_id = e.order_id and l.ended_at > e.ended_at and l.ended_at <= $2
+        and l.outcome in ('found', 'none')
+    )
+    and not exists (select 1 from evidence v where v.order_id = e.order_id and v.recorded_at <= $2)";
+
+async fn count(
+    exercise: &Exercise,
+    what: &'static str,
+    from: OffsetDateTime,
+    until: OffsetDateTime,
+) -> Result<i64, StackError> {
     let failed = |error: sqlx::Error| StackError::Settings(format!("counting the gateway's attempts: {error}"));
     let options: PgConnectOptions = exercise.stack.databases().broker_gateway.parse().map_err(failed)?;
     let mut conn = options.disable_statement_logging().connect().await.map_err(failed)?;
-    let count = sqlx::query_scalar(SENT_AGAIN).bind(from).bind(until).fetch_one(&mut conn).await.map_err(failed)?;
+    let count = sqlx::query_scalar(what).bind(from).bind(until).fetch_one(&mut conn).await.map_err(failed)?;
     conn.close().await.map_err(failed)?;
     Ok(count)
 }

@@ -30,9 +30,25 @@ pub struct Arguments {
     /// The folder of the engine's programs with kill points, see `scripts/kill-points.sh`.
     #[arg(long, default_value = "target/kill-points/debug", global = true)]
     pub kill_points: PathBuf,
+    /// A word that the folders and the report of this run get, so that others can go on beside it.
+    #[arg(long, global = true, value_parser = label)]
+    pub label: Option<String>,
     /// What there is to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// What becomes a part of a file's name, and of no other run's.
+fn label(text: &str) -> Result<String, String> {
+    let fits = (1..=LABEL_MAX).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+    if fits { Ok(text.to_owned()) } else { Err(format!("1 to {LABEL_MAX} of a-z, 0-9 and -")) }
+}
+
+/// A name with the word of this run, where it has one.
+#[must_use]
+pub fn labelled(name: &str, label: Option<&str>) -> String {
+    label.map_or_else(|| name.to_owned(), |label| format!("{name}.{label}"))
 }
 
 /// What there is to do.
@@ -127,6 +143,8 @@ pub enum Command {
     Trace,
 }
 
+/// Longest word for a run.
+const LABEL_MAX: usize = 32;
 /// Orders of a drill at least, where nobody asks for another number.
 pub const ORDERS_MIN: usize = 300;
 /// What the drills of kill points begin with.
@@ -313,6 +331,18 @@ pub fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn runs_with_words_of_their_own_share_no_name_with_each_other_or_with_another_drill() {
+        let parse = |word| Arguments::try_parse_from(["drill", "--label", word, "list"]);
+        assert_eq!(parse("first-2").unwrap().label.as_deref(), Some("first-2"));
+        for word in ["", "../x", "a.b", "a/b", "A", &"x".repeat(33)] {
+            assert!(parse(word).is_err(), "{word:?}");
+        }
+        assert_eq!(labelled("kill", None), "kill");
+        assert!(all().all(|(name, _)| labelled("kill", Some("postgres")) != name));
+        assert_ne!(labelled("chaos", Some("a")), labelled("chaos", Some("b")));
+    }
 
     #[test]
     fn every_drill_of_the_list_is_one_and_goes_by_its_name() {

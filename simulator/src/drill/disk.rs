@@ -4,7 +4,7 @@
 //! when the last process of the drill is gone, however it ended.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -19,7 +19,7 @@ use crate::stack::{ProcessName, StackError, Variables};
 
 /// Enough for a new server, three schemas and some thousand orders.
 pub const SIZE_MIB: u32 = 320;
-/// Set in the process that has mounts of its own.
+/// Says which process asked for mounts of its own, and which ones it had before.
 const MOUNTS: &str = "DRILL_MOUNTS";
 /// What PostgreSQL writes into its log.
 const FULL: &str = "No space left on device";
@@ -37,14 +37,55 @@ const PIECES: [usize; 2] = [1 << 20, 4 << 10];
 /// # Errors
 /// When the program that gives them cannot be started; without the right to mount, that one ends with an error.
 pub fn private_mounts() -> Result<(), StackError> {
-    if std::env::var_os(MOUNTS).is_some() {
-        return Ok(());
-    }
     let failed = |error: io::Error| StackError::Settings(format!("no mounts of the drill's own: {error}"));
+    let here = Mounts { pid: std::process::id().to_string(), space: mount_space().map_err(failed)? };
+    match here.since(std::env::var(MOUNTS).ok().as_deref()) {
+        Since::Own => return Ok(()),
+        Since::Shared => return Err(failed(io::Error::other("they are still those of everybody"))),
+        Since::NotAsked => {}
+    }
     let program = std::env::current_exe().map_err(failed)?;
     let mut command = Command::new("unshare");
     command.args(["--mount", "--propagation", "private", "--"]).arg(program).args(std::env::args_os().skip(1));
-    Err(failed(command.env(MOUNTS, "private").exec()))
+    Err(failed(command.env(MOUNTS, here.to_string()).exec()))
+}
+
+/// The mount name space of this process, by its name in the kernel.
+fn mount_space() -> io::Result<String> {
+    Ok(fs::read_link("/proc/self/ns/mnt")?.to_string_lossy().into_owned())
+}
+
+/// Which process saw which mounts. A program that replaces another one keeps its process id, so what somebody else
+/// has set, or another run has left, is not taken for a word of this process.
+struct Mounts {
+    pid: String,
+    space: String,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Since {
+    /// This process has asked for mounts of its own, and has them.
+    Own,
+    /// It has asked, and has those that it had.
+    Shared,
+    /// It has not asked.
+    NotAsked,
+}
+
+impl Mounts {
+    fn since(&self, before: Option<&str>) -> Since {
+        match before.and_then(|before| before.split_once(' ')) {
+            Some((pid, space)) if pid == self.pid && space == self.space => Since::Shared,
+            Some((pid, space)) if pid == self.pid && space.starts_with("mnt:[") => Since::Own,
+            _ => Since::NotAsked,
+        }
+    }
+}
+
+impl std::fmt::Display for Mounts {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{} {}", self.pid, self.space)
+    }
 }
 
 /// A log that is cut into many small files meets the end of the disk soon.
@@ -126,21 +167,22 @@ pub async fn run(exercise: &Exercise, load: LoadOptions, settle_limit: Duration)
 
 async fn fill_once(exercise: &Exercise, ballast: &Ballast, load: &Load) -> Result<Round, StackError> {
     let failed = |error: io::Error| StackError::Settings(format!("{}: {error}", ballast.file.display()));
-    let log = exercise.stack.layout().log(ProcessName::Postgres.as_str());
-    let before = complaints(&log);
+    let log = Window::from_now(exercise.stack.layout().log(ProcessName::Postgres.as_str()));
     let mut accepted = load.progress().accepted();
     let mut hit_at: Option<Instant> = None;
     let began = Instant::now();
     while hit_at.map_or(began.elapsed() < HIT_LIMIT, |at| at.elapsed() < FULL_FOR) {
         // What the server removes (old pieces of its log) is taken at once.
         ballast.fill().map_err(failed)?;
-        if hit_at.is_none() && complaints(&log) > before {
+        if hit_at.is_none() && log.complaints() > 0 {
             hit_at = Some(Instant::now());
             accepted = load.progress().accepted();
         }
         sleep(LOOK_PAUSE).await;
     }
     let accepted = load.progress().accepted() - accepted;
+    // What is written from here on, as when the server recovers, is not the fault's any more.
+    let hits = log.complaints();
     ballast.remove().map_err(failed)?;
     let server_died = exercise.stack.snapshot().get(&ProcessName::Postgres).is_some_and(|state| state.pid.is_none());
     if server_died {
@@ -150,11 +192,61 @@ async fn fill_once(exercise: &Exercise, ballast: &Ballast, load: &Load) -> Resul
     for name in ProcessName::ENGINE {
         exercise.ready(name).await?;
     }
-    Ok(Round { hits: complaints(&log).saturating_sub(before), server_died, accepted })
+    Ok(Round { hits, server_died, accepted })
 }
 
-/// How often the server wrote that its disk is full.
-fn complaints(log: &Path) -> usize {
-    let text = fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
-    text.matches(FULL).count()
+/// A log from the beginning of a fault on.
+struct Window {
+    log: PathBuf,
+    start: u64,
+}
+
+impl Window {
+    fn from_now(log: PathBuf) -> Self {
+        let start = fs::metadata(&log).map_or(0, |about| about.len());
+        Self { log, start }
+    }
+
+    /// How often the server wrote since then that its disk is full.
+    fn complaints(&self) -> usize {
+        let read = || {
+            let mut file = File::open(&self.log)?;
+            file.seek(SeekFrom::Start(self.start))?;
+            let mut bytes = Vec::new();
+            file.read_to_end(&mut bytes).map(|_| bytes)
+        };
+        let bytes = read().unwrap_or_default();
+        String::from_utf8_lossy(&bytes).matches(FULL).count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_process_that_asked_has_mounts_of_its_own() {
+        let before = Mounts { pid: "7".to_owned(), space: "mnt:[1]".to_owned() };
+        let word = before.to_string();
+        let now = |pid: &str, space: &str| Mounts { pid: pid.to_owned(), space: space.to_owned() };
+        assert_eq!(now("7", "mnt:[2]").since(Some(&word)), Since::Own);
+        assert_eq!(before.since(Some(&word)), Since::Shared);
+        assert_eq!(now("8", "mnt:[2]").since(Some(&word)), Since::NotAsked, "another process's word");
+        for set_by_hand in [None, Some(""), Some("1"), Some("private"), Some("7 private")] {
+            assert_eq!(before.since(set_by_hand), Since::NotAsked, "{set_by_hand:?}");
+        }
+    }
+
+    #[test]
+    fn only_what_the_server_wrote_during_the_fault_is_a_hit() {
+        let log = std::env::temp_dir().join(format!("disk-window-{}", uuid::Uuid::new_v4()));
+        let line = format!("ERROR: could not extend file: {FULL}\n");
+        fs::write(&log, &line).unwrap();
+        let window = Window::from_now(log.clone());
+        assert_eq!(window.complaints(), 0, "an earlier one is not counted");
+        OpenOptions::new().append(true).open(&log).unwrap().write_all(line.as_bytes()).unwrap();
+        assert_eq!(window.complaints(), 1);
+        fs::remove_file(&log).unwrap();
+        assert_eq!(window.complaints(), 0);
+    }
 }

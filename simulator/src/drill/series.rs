@@ -6,6 +6,7 @@ use std::process::Stdio;
 
 use tokio::process::Command;
 
+use super::command::labelled;
 use super::report::{Run, markdown, rows};
 
 /// Which drills, with which seeds.
@@ -27,11 +28,14 @@ pub struct Series {
     pub orders: Option<usize>,
     /// How long the end of each may take.
     pub settle_limit_s: u64,
+    /// The word that its folders and its report get, where others go on beside it.
+    pub label: Option<String>,
 }
 
 impl Series {
     /// Runs each drill with each seed in a process of its own and says its line, then the table, which is also
-    /// written to `.run/drills.md` and, as JSON, to `.run/drills.json`. Whether all passed.
+    /// written to `.run/drills.md` and, as JSON, to `.run/drills.json`; with a label, to `.run/drills.LABEL.md`.
+    /// Whether all passed.
     ///
     /// # Errors
     /// When a process cannot be started, or the report not be written.
@@ -49,8 +53,9 @@ impl Series {
         say(&format!("\n{table}"));
         let folder = self.checkout.join(".run");
         std::fs::create_dir_all(&folder)?;
-        std::fs::write(folder.join("drills.md"), &table)?;
-        std::fs::write(folder.join("drills.json"), serde_json::to_string_pretty(&rows)?)?;
+        let report = labelled("drills", self.label.as_deref());
+        std::fs::write(folder.join(format!("{report}.md")), &table)?;
+        std::fs::write(folder.join(format!("{report}.json")), serde_json::to_string_pretty(&rows)?)?;
         Ok(runs.iter().all(|run| run.passed))
     }
 
@@ -59,6 +64,9 @@ impl Series {
         command.arg("--checkout").arg(&self.checkout).args(["--seed", &seed.to_string()]);
         command.arg("--kill-points").arg(&self.kill_points);
         command.args(["--settle-limit-s", &self.settle_limit_s.to_string(), "run", name]);
+        if let Some(label) = &self.label {
+            command.args(["--label", label]);
+        }
         if let Some(orders) = self.orders {
             command.args(["--orders", &orders.to_string()]);
         }

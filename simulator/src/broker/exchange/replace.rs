@@ -127,14 +127,21 @@ impl Exchange {
                 self.execute(index, remaining, self.trade_price(index));
             }
         }
-        if self.is_open(index) && fault.is_none() {
+        if self.is_open(index) && self.is_open(by) && fault.is_none() {
             self.hand_over(index, by, &old);
             return;
         }
         self.work_on(index);
         self.emit(index, TradeEventKind::OrderReplaceRejected, None);
-        self.end(by, OrderStatus::Rejected);
-        self.emit(by, TradeEventKind::Rejected, None);
+        self.reject_replacement(by);
+    }
+
+    /// A replacement that came to nothing ends, unless it was cancelled before.
+    pub(super) fn reject_replacement(&mut self, by: usize) {
+        if self.is_open(by) {
+            self.end(by, OrderStatus::Rejected);
+            self.emit(by, TradeEventKind::Rejected, None);
+        }
     }
 
     fn hand_over(&mut self, index: usize, by: usize, old: &Terms) {

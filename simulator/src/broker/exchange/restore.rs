@@ -5,11 +5,11 @@ use std::sync::Arc;
 use contracts::alpaca::{OrderStatus, OrderType, TradeEventKind};
 use time::OffsetDateTime;
 
-use super::Exchange;
+use super::{Exchange, milliseconds};
 use crate::broker::fact::{Fact, StoredEvent};
 use crate::broker::fault::FaultKind;
 use crate::broker::journal::{EventRecord, Record};
-use crate::broker::order::{ExecutionKind, Order, Snapshot};
+use crate::broker::order::{Execution, ExecutionKind, Snapshot, Terms};
 use crate::broker::schedule::Action;
 
 /// Most steps that the price path is moved forward at start.
@@ -36,7 +36,17 @@ impl Exchange {
                     order.held = Some(*fact);
                 }
             }
-            Record::Change { order, snapshot } => return self.restore_snapshot(order, &snapshot),
+            Record::Untold { order, execution } => {
+                let Some(order) = self.orders.get_mut(order) else { return false };
+                order.trade(execution.qty);
+                order.untold = Some(*execution);
+            }
+            Record::Change { order, snapshot } => {
+                if let Some(order) = self.orders.get_mut(order) {
+                    order.visible = true;
+                }
+                return self.restore_snapshot(order, &snapshot);
+            }
             Record::Called { account, key, call } => {
                 self.count_call(account, &key, call);
             }
@@ -76,7 +86,9 @@ impl Exchange {
         if let Some(execution) = &fact.execution
             && !order.executions.iter().any(|known| known.execution_id == execution.execution_id)
         {
-            if execution.kind == ExecutionKind::Trade {
+            let same = |untold: &mut Execution| untold.execution_id == execution.execution_id;
+            let counted_already = order.untold.take_if(same).is_some();
+            if execution.kind == ExecutionKind::Trade && !counted_already {
                 order.trade(execution.qty);
             }
             order.executions.push(execution.clone());
@@ -113,23 +125,35 @@ impl Exchange {
         if order.held.is_some() {
             self.schedule.plan(clock, Action::Release(index));
         }
-        let Some(order) = self.orders.get_mut(index).filter(|order| order.is_open()) else { return };
-        let status = order.now.status.clone();
+        if let Some(untold) = &order.untold {
+            let delay_ms = terms.fault(FaultKind::Backfill).map_or(0, |fault| fault.delay_ms);
+            self.schedule.plan(untold.at.saturating_add(milliseconds(delay_ms)), Action::TellTrade(index));
+        }
+        let Some(order) = self.orders.get(index).filter(|order| order.is_open()) else { return };
+        let replaces = terms.replaces.and_then(|id| self.by_id.get(&id)).and_then(|old| self.orders.get(*old));
+        if replaces.is_some_and(|old| old.now.replaced_by != Some(terms.id)) {
+            // The replacement was under way and is lost with the process.
+            if let Some(order) = self.orders.get_mut(index) {
+                order.visible = true;
+            }
+            self.reject_replacement(index);
+            return;
+        }
         self.schedule.plan_expiry(terms.expires_at, index);
         if !order.visible {
             self.schedule.plan(terms.visible_at, Action::Appear(index));
             return;
         }
-        if status == OrderStatus::PendingReplace {
+        if order.now.status == OrderStatus::PendingReplace {
             self.work_on(index);
+            self.emit(index, TradeEventKind::OrderReplaceRejected, None);
         }
-        let replaces = terms.replaces.and_then(|id| self.by_id.get(&id)).and_then(|old| self.orders.get(*old));
-        if status == OrderStatus::PendingNew && replaces.is_some_and(Order::is_open) {
-            // The replacement was under way and is lost with the process.
-            self.end(index, OrderStatus::Rejected);
-            self.emit(index, TradeEventKind::Rejected, None);
-            return;
-        }
+        self.resume_trading_of(index, &terms);
+    }
+
+    fn resume_trading_of(&mut self, index: usize, terms: &Terms) {
+        let clock = self.clock;
+        let Some(status) = self.orders.get(index).map(|order| order.now.status.clone()) else { return };
         if status == OrderStatus::PendingCancel {
             self.schedule.plan(clock, Action::FinishCancel { order: index, fill_first: None });
             return;

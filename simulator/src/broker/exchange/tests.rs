@@ -4,6 +4,7 @@ mod afterwards;
 mod faults;
 mod promises;
 mod replacing;
+mod restarts;
 mod stories;
 
 use contracts::alpaca::{ApiError, OrderEntity, OrderStatus, TradeEvent, TradeEventKind};

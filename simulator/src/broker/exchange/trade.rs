@@ -185,20 +185,20 @@ impl Exchange {
         order.trade(qty);
         match order.terms.fault(FaultKind::Backfill).filter(|_| number == 0) {
             Some(fault) => {
-                order.untold += qty;
-                self.plan(fault.delay_ms, Action::TellTrade { order: index, execution: Box::new(execution) });
+                order.untold = Some(execution.clone());
+                self.journal.record(&Record::Untold { order: index, execution: Box::new(execution) });
+                self.plan(fault.delay_ms, Action::TellTrade(index));
             }
             None => self.tell(index, execution),
         }
     }
 
     /// A trade that was kept back is told, with the time at which it happened.
-    pub(super) fn tell_trade(&mut self, index: usize, execution: Execution) {
-        self.strike_order(index, FaultKind::Backfill);
-        if let Some(order) = self.orders.get_mut(index) {
-            order.untold -= execution.qty;
+    pub(super) fn tell_trade(&mut self, index: usize) {
+        if let Some(execution) = self.orders.get_mut(index).and_then(|order| order.untold.take()) {
+            self.strike_order(index, FaultKind::Backfill);
+            self.tell(index, execution);
         }
-        self.tell(index, execution);
     }
 
     pub(super) fn tell(&mut self, index: usize, execution: Execution) {

@@ -66,3 +66,17 @@ fn a_replacement_shares_the_keys_and_can_lose_its_reply() {
     assert_eq!(lost.delivery, crate::broker::reply::Delivery::HangUp);
     assert_eq!(lookup(&mut exchange, "k2").replaces, Some(old));
 }
+
+#[test]
+fn a_replacement_that_is_cancelled_under_way_stays_cancelled_and_the_old_order_works_on() {
+    let mut exchange = exchange(1);
+    let old = entity(&submit(&mut exchange, &limit("k1", "AAPL", "4", "1.00"))).id;
+    exchange.configure(json!({"cancel_delay_ms": 500})).unwrap();
+    let made = entity(&replace(&mut exchange, old, &json!({"limit_price": "999.00", "client_order_id": "k2"}))).id;
+    exchange.configure(json!({"cancel_delay_ms": 0})).unwrap();
+    assert_eq!(exchange.cancel(ACCOUNT, made).status, 204);
+    exchange.advance(NOON + SECOND);
+    assert_eq!(lookup(&mut exchange, "k2").status, OrderStatus::Canceled);
+    assert_eq!(lookup(&mut exchange, "k1").status, OrderStatus::New);
+    assert!(exchange.executions().is_empty());
+}

@@ -6,7 +6,7 @@ use super::*;
 use crate::broker::exchange::OpenError;
 use crate::broker::journal::JournalError;
 
-const EVERYTHING: &str = r#"{
+pub(super) const EVERYTHING: &str = r#"{
     "partial_probability": "0.5", "partial_gap_ms": 5, "cancel_delay_ms": 5,
     "submit": {"drop_before_receipt": 0.05, "drop_reply": 0.05, "record_late": 0.05, "arrive_late": 0.05,
                "error_before_effect": 0.05, "error_after_effect": 0.05, "slow_reply": 0.05, "rate_limited": 0.02,
@@ -17,7 +17,7 @@ const EVERYTHING: &str = r#"{
     "cancel": {"drop_reply": 0.1, "fill_after_cancel": 0.3, "cancel_refused": 0.1, "cancel_rejected_late": 0.1},
     "lookup": {"error_before_effect": 0.1}, "stream": {"stream_reset": 0.05, "drop_message": 0.05}}"#;
 
-fn order_of(n: usize) -> Value {
+pub(super) fn order_of(n: usize) -> Value {
     let symbol = ["AAPL", "KO", "F", "TSLA"][n % 4];
     let key = format!("key-{n}");
     if n.is_multiple_of(3) { limit(&key, symbol, "4.5", "12.10") } else { market(&key, symbol, "7") }
@@ -48,7 +48,7 @@ fn eventful(seed: u64) -> Exchange {
 }
 
 /// Lets everything happen that is on its way.
-fn settle(exchange: &mut Exchange) {
+pub(super) fn settle(exchange: &mut Exchange) {
     while exchange.unsettled_len() > 0 {
         exchange.advance(exchange.clock + Duration::seconds(1));
     }
@@ -172,14 +172,14 @@ fn replay_from_before_what_is_kept_is_refused() {
     assert!(exchange.events_after(oldest_kept).is_ok());
 }
 
-struct StateFile(PathBuf);
+pub(super) struct StateFile(pub(super) PathBuf);
 
 impl StateFile {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(std::env::temp_dir().join(format!("broker-sim-state-{}", Uuid::new_v4())))
     }
 
-    fn open(&self, now: OffsetDateTime) -> Exchange {
+    pub(super) fn open(&self, now: OffsetDateTime) -> Exchange {
         let settings = ExchangeSettings { state_file: Some(self.0.clone()), ..settings(42) };
         Exchange::open(&settings, now).unwrap()
     }
