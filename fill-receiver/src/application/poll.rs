@@ -5,7 +5,7 @@
 //! reads all orders that were placed since the one before, minus an overlap, and then, one by one, those that are
 //! known as open and were in none of its pages. What is new of them is stored like an event of the stream.
 
-use super::ports::{ConnectError, EventStore, FigureStore, OrderSource, StoreError};
+use super::ports::{ConnectError, EventStore, FigureStore, OrderSource, PollMove, StoreError};
 use super::receiver::count;
 use super::session::SessionContext;
 use super::status::StreamState;
@@ -54,10 +54,19 @@ pub struct Poll<S, B> {
 /// Where the next poll goes on.
 #[derive(Default)]
 struct Progress {
-    /// Everything placed before is in; none before the first poll.
-    since: Option<OffsetDateTime>,
+    /// How far this copy asked; none before it has read what is stored.
+    reached: Option<Reached>,
     /// The last order that was asked for alone.
     single: String,
+}
+
+/// How far the broker was asked.
+#[derive(Clone, Copy)]
+struct Reached {
+    /// As it is stored.
+    stored: OffsetDateTime,
+    /// From where the next poll asks.
+    since: OffsetDateTime,
 }
 
 impl<S: EventStore + FigureStore, B: OrderSource> Poll<S, B> {
@@ -77,7 +86,7 @@ impl<S: EventStore + FigureStore, B: OrderSource> Poll<S, B> {
                 () = shutdown.cancelled() => return,
                 _ = ticks.tick() => {}
             }
-            // Whoever reads the stream polls. Another copy that takes over begins where the stream was last whole.
+            // Whoever reads the stream polls. Another copy that takes over begins where this one came to.
             if self.context.status.state() == StreamState::Standby {
                 progress = Progress::default();
                 continue;
@@ -89,6 +98,11 @@ impl<S: EventStore + FigureStore, B: OrderSource> Poll<S, B> {
             let result = if polled.is_ok() { "done" } else { "failed" };
             metrics::counter!("fill_receiver_polls_total", "result" => result).increment(1);
             if let Err(error) = polled {
+                if matches!(error, PollError::Store(StoreError::CursorLost)) {
+                    // Another copy polls, or the database was set back: what is stored decides.
+                    progress = Progress::default();
+                    self.context.forget();
+                }
                 tracing::warn!(error = %platform::telemetry::Chain(&error), "the broker's orders could not be polled");
             }
         }
@@ -97,15 +111,18 @@ impl<S: EventStore + FigureStore, B: OrderSource> Poll<S, B> {
     async fn once(&self, progress: &mut Progress) -> Result<(), PollError> {
         let began = self.context.clock.now();
         let overlap = time::Duration::milliseconds(i64::try_from(self.config.overlap_ms).unwrap_or(i64::MAX));
-        let since = match progress.since {
-            Some(since) => since,
-            None => self.context.store.open_stream(self.first, began).await?.alive_at.saturating_sub(overlap),
+        let Reached { stored, since } = match progress.reached {
+            Some(reached) => reached,
+            None => {
+                let stored = self.context.store.open_stream(self.first, began).await?.polled_to;
+                Reached { stored, since: stored.saturating_sub(overlap) }
+            }
         };
-        // Kept for the polls after a failed one: the stream moves on what this was read from.
-        progress.since = Some(since);
         let mut seen = BTreeSet::new();
-        let reached = self.pages(since, &mut seen).await?;
-        progress.since = Some(reached.unwrap_or_else(|| began.saturating_sub(overlap)));
+        let to = self.pages(since, &mut seen).await?.unwrap_or_else(|| began.saturating_sub(overlap));
+        // Only now: a process that dies before asks for the same once more.
+        let stored = self.context.store.record_polled(PollMove { from: stored, to }).await?;
+        progress.reached = Some(Reached { stored, since: stored });
         self.singles(&mut progress.single, &seen).await
     }
 

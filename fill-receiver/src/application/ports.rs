@@ -51,6 +51,8 @@ pub struct StoredStream {
     pub alive_at: OffsetDateTime,
     /// Up to where it was read a second time; none before the first audit.
     pub audited: Option<Cursor>,
+    /// Up to where the broker was asked for its orders.
+    pub polled_to: OffsetDateTime,
 }
 
 /// A change of how far the stream was audited, made by compare-and-set.
@@ -60,6 +62,15 @@ pub struct AuditMove {
     pub from: Option<Cursor>,
     /// What is stored after.
     pub to: Cursor,
+}
+
+/// A change of how far the broker was asked for its orders, made by compare-and-set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PollMove {
+    /// What must be stored now.
+    pub from: OffsetDateTime,
+    /// What is stored after.
+    pub to: OffsetDateTime,
 }
 
 /// How a person ended a record.
@@ -195,6 +206,10 @@ pub trait EventStore: Send + Sync + 'static {
 pub trait FigureStore: Send + Sync + 'static {
     /// The broker's ids of orders of which more may be filled, after an id, in their order.
     fn open_orders(&self, after: &str, limit: i64) -> impl Future<Output = Result<Vec<String>, StoreError>> + Send;
+
+    /// Notes how far the broker was asked, and answers that as it is stored. [`StoreError::CursorLost`] when another
+    /// copy has moved it.
+    fn record_polled(&self, moved: PollMove) -> impl Future<Output = Result<OffsetDateTime, StoreError>> + Send;
 }
 
 /// What operators look at and settle.

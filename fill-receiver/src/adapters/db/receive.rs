@@ -4,7 +4,7 @@ use super::PgStore;
 use super::batch::{Fresh, Writing};
 use super::cumulative;
 use super::error::sorted;
-use crate::application::ports::{AuditMove, EventStore, FigureStore, StoreError, Stored, StoredStream};
+use crate::application::ports::{AuditMove, EventStore, FigureStore, PollMove, StoreError, Stored, StoredStream};
 use crate::domain::cursor::{Cursor, CursorMove};
 use crate::domain::reading::Reading;
 use sqlx::{Acquire, PgConnection};
@@ -69,6 +69,11 @@ impl FigureStore for PgStore {
     async fn open_orders(&self, after: &str, limit: i64) -> Result<Vec<String>, StoreError> {
         let mut call = self.call().await?;
         call.limit().of(cumulative::open(call.connection()?, self.broker(), after, limit)).await
+    }
+
+    async fn record_polled(&self, moved: PollMove) -> Result<OffsetDateTime, StoreError> {
+        let mut call = self.call().await?;
+        call.limit().of(self.move_polled(call.connection()?, moved)).await
     }
 }
 

@@ -1,0 +1,89 @@
+//! Asking a broker for its orders: what a stream without replay has missed.
+
+use crate::broker::{Event, broker_order, position};
+use crate::copies::store;
+use crate::cumulative::{FAR, figures, fills, settings, text};
+use crate::harness::{Running, World, eventually};
+use fill_receiver::application::ports::{EventStore, FigureStore, PollMove, StoreError};
+use fill_receiver::domain::cursor::Cursor;
+use time::{Duration, OffsetDateTime};
+
+#[tokio::test]
+async fn what_the_stream_never_told_is_found_by_asking_for_the_orders() {
+    let world = World::new().await;
+    // Several pages, and two orders of one moment across the end of a page.
+    let begun = time::OffsetDateTime::now_utc();
+    for (order, ms) in [(1, 0), (2, 10), (3, 20), (4, 20), (5, 30)] {
+        let event = Event::filled("partial_fill", order, position(0, order), ("3", "10.016666667"));
+        world.broker.show(&event.placed(&text(begun + time::Duration::milliseconds(ms))));
+    }
+    let receiver = world.receiver_with(settings(&world, 20)).await;
+    // Each a state, and two fills that come to 30.05.
+    world.logged(5 * 3).await;
+    for order in fills(&world).await.chunks(2) {
+        assert_eq!(order, figures(&[(1, "10.0166"), (2, "10.0167")]));
+    }
+    let listed = world.broker.listed();
+    eventually("three more polls", || async { world.broker.listed() >= listed + 12 }).await;
+    world.logged(5 * 3).await;
+    receiver.stop().await;
+}
+
+#[tokio::test]
+async fn an_open_order_of_long_ago_is_asked_for_until_it_is_at_its_end() {
+    let world = World::new().await;
+    let old = "2020-01-01T00:00:00Z";
+    let receiver = world.receiver_with(settings(&world, 20)).await;
+    world.broker.publish(&Event::filled("partial_fill", 1, position(900, 1), ("2", "10")));
+    world.logged(2).await;
+    world.broker.show(&Event::filled("canceled", 1, position(0, 1), ("3", "10")).placed(old));
+    world.logged(4).await;
+    assert_eq!(fills(&world).await, figures(&[(2, "10"), (1, "10")]));
+    let alone = world.broker.shown_alone();
+    assert!(alone.iter().all(|id| *id == broker_order(1)));
+    let listed = world.broker.listed();
+    eventually("three more polls", || async { world.broker.listed() >= listed + 3 }).await;
+    assert!(world.broker.shown_alone().len() <= alone.len() + 1, "nobody asks for an ended order again");
+    receiver.stop().await;
+}
+
+/// A receiver that reads the stream and is not answered when it asks for orders, until the stream counts as whole.
+async fn alive_and_never_polled(world: &World) -> Running {
+    world.broker.refuse_lists(true);
+    let mut settings = settings(world, 20);
+    settings.stream.alive_interval_ms = 20;
+    settings.stream.overlap_ms = 200;
+    settings.stream.cursor_lead_max_ms = 100;
+    let receiver = world.receiver_with(settings).await;
+    let alive = "select count(*) from streams where alive_at > now() - interval '10 minutes'";
+    eventually("a sign of life", || async { world.count(alive).await == 1 }).await;
+    let listed = world.broker.listed();
+    eventually("three more polls", || async { world.broker.listed() >= listed + 3 }).await;
+    receiver
+}
+
+#[tokio::test]
+async fn a_receiver_that_dies_between_the_first_sign_of_life_and_its_first_whole_poll_asks_for_that_stretch_again() {
+    let world = World::new().await;
+    alive_and_never_polled(&world).await.stop().await;
+    let missed = OffsetDateTime::now_utc() - Duration::minutes(30);
+    world.broker.show(&Event::filled("partial_fill", 1, position(0, 1), ("3", "10")).placed(&text(missed)));
+    world.broker.refuse_lists(false);
+    let receiver = world.receiver_with(settings(&world, FAR)).await;
+    world.logged(2).await;
+    assert_eq!(fills(&world).await, figures(&[(3, "10")]));
+    receiver.stop().await;
+}
+
+#[tokio::test]
+async fn how_far_was_asked_moves_only_from_where_it_was_read() {
+    let world = World::new().await;
+    let store = store(&world, "trades");
+    let now = OffsetDateTime::now_utc();
+    let from = store.open_stream(Cursor::at(now - Duration::hours(1)), now).await.unwrap().polled_to;
+    let mine = store.record_polled(PollMove { from, to: now - Duration::minutes(5) }).await.unwrap();
+    // A copy that was frozen in a poll, and knows nothing of the one that polled meanwhile.
+    let late = store.record_polled(PollMove { from, to: now }).await;
+    assert!(matches!(late, Err(StoreError::CursorLost)), "{late:?}");
+    assert_eq!(store.open_stream(Cursor::at(now), now).await.unwrap().polled_to, mine);
+}
