@@ -51,5 +51,6 @@ pub static OWN: Group = Group {
             "Stretches of the stream that the broker will not replay and nobody has closed.",
         ),
         counter("fill_receiver_unproven_ranges_total", "ranges", &[], "Such stretches that were found."),
+        counter("fill_receiver_unreadable_orders_total", "orders", &[], "Orders in polls that could not be read."),
     ],
 };

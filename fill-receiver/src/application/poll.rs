@@ -5,13 +5,13 @@
 //! reads all orders that were placed since the one before, minus an overlap, and then, one by one, those that are
 //! known as open and were in none of its pages. What is new of them is stored like an event of the stream.
 
-use super::ports::{ConnectError, EventStore, FigureStore, OrderSource, PollMove, StoreError};
+use super::ports::{ConnectError, EventStore, FigureStore, OrderSource, OrderText, PollMove, StoreError};
 use super::receiver::count;
 use super::session::SessionContext;
 use super::status::StreamState;
 use crate::domain::cursor::Cursor;
-use crate::domain::reading::{Poison, PoisonReason, Reading, polled_frame, read_frame};
-use contracts::alpaca::OrderEntity;
+use crate::domain::polled::{PolledOrder, read_polled};
+use crate::domain::reading::{Poison, PoisonReason, Reading, read_frame};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,6 +41,8 @@ enum PollError {
     Broker(#[from] ConnectError),
     #[error("orders could not be stored")]
     Store(#[from] StoreError),
+    #[error("no order of a whole page shows when it was placed")]
+    NoTimes,
 }
 
 /// Polls the broker.
@@ -136,9 +138,10 @@ impl<S: EventStore + FigureStore, B: OrderSource> Poll<S, B> {
         for _ in 0..self.config.pages_max {
             let page = self.source.placed_after(after).await?;
             let is_last = page.len() < usize::try_from(self.config.page_len).unwrap_or(usize::MAX);
-            let newest = page.last().map(|order| order.created_at);
+            let page: Vec<PolledOrder> = page.iter().map(|text| self.read(text)).collect();
+            let newest = page.iter().filter_map(|order| order.created_at).max();
             let before = seen.len();
-            seen.extend(page.iter().map(|order| order.id.to_string()));
+            seen.extend(page.iter().map(|order| order.key.clone()));
             let is_new = seen.len() > before;
             self.store(page).await?;
             match newest {
@@ -148,6 +151,7 @@ impl<S: EventStore + FigureStore, B: OrderSource> Poll<S, B> {
                     tracing::error!(%newest, "more orders than a page holds were placed at one moment: some are not seen");
                     after = newest;
                 }
+                None if !is_last => return Err(PollError::NoTimes),
                 _ => return Ok(None),
             }
         }
@@ -167,7 +171,7 @@ impl<S: EventStore + FigureStore, B: OrderSource> Poll<S, B> {
                         if order.is_none() {
                             tracing::warn!(broker_order_id = id, "the broker does not find an order that was open");
                         }
-                        self.store(order.into_iter().collect()).await?;
+                        self.store(order.iter().map(|text| self.read(text)).collect()).await?;
                     }
                     // Its turn comes again; the ones behind it must not wait for it.
                     Err(error) => {
@@ -184,16 +188,25 @@ impl<S: EventStore + FigureStore, B: OrderSource> Poll<S, B> {
         failed.map_or(Ok(()), |error| Err(error.into()))
     }
 
+    fn read(&self, text: &OrderText) -> PolledOrder {
+        read_polled(self.source.account_id(), text, self.context.limits.frame_bytes_max)
+    }
+
     /// Stores what these orders show that is not known byte for byte.
-    async fn store(&self, orders: Vec<OrderEntity>) -> Result<(), PollError> {
+    async fn store(&self, orders: Vec<PolledOrder>) -> Result<(), PollError> {
         let epoch = self.context.seen().epoch();
         let mut readings: Vec<Reading> = Vec::new();
-        for order in orders {
-            match polled_frame(self.source.account_id(), order) {
-                Ok(raw) if self.context.seen().position(&raw.sha256()).is_some() => {}
-                Ok(raw) => readings.push(read_frame(&self.context.profile, raw)),
-                Err(poison) => tracing::error!(detail = poison.detail, "a polled order cannot be written as an event"),
+        for PolledOrder { raw, poison, .. } in orders {
+            if poison.is_some() {
+                metrics::counter!("fill_receiver_unreadable_orders_total").increment(1);
             }
+            if self.context.seen().position(&raw.sha256()).is_some() {
+                continue;
+            }
+            readings.push(match poison {
+                Some(poison) => Reading { raw, position: None, outcome: Err(poison) },
+                None => read_frame(&self.context.profile, raw),
+            });
         }
         if readings.is_empty() {
             return Ok(());

@@ -5,9 +5,9 @@ use super::records::{ParkedFrame, ParkedRecord, Story, SuspectRecord, UnprovenRe
 use crate::domain::cursor::{Cursor, CursorMove};
 use crate::domain::reading::{RawFrame, ReadEvent, Reading};
 use bytes::Bytes;
-use contracts::alpaca::OrderEntity;
 use contracts::event::Envelope;
 use futures_util::stream::BoxStream;
+use serde_json::value::RawValue;
 use std::error::Error;
 use std::future::Future;
 use thiserror::Error;
@@ -338,17 +338,17 @@ pub trait EventSource: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Chunks, ConnectError>> + Send;
 }
 
+/// One order of an answer, not read yet: what is wrong with it is nothing to its neighbours.
+pub type OrderText = Box<RawValue>;
+
 /// A broker's orders, as it shows them when it is asked.
 pub trait OrderSource: Send + Sync + 'static {
     /// The account that they are of.
     fn account_id(&self) -> &str;
 
     /// The first page of orders, in any status, that were placed after a moment, oldest first.
-    fn placed_after(
-        &self,
-        after: OffsetDateTime,
-    ) -> impl Future<Output = Result<Vec<OrderEntity>, ConnectError>> + Send;
+    fn placed_after(&self, after: OffsetDateTime) -> impl Future<Output = Result<Vec<OrderText>, ConnectError>> + Send;
 
     /// One order; none where the broker does not find it.
-    fn order(&self, broker_order_id: &str) -> impl Future<Output = Result<Option<OrderEntity>, ConnectError>> + Send;
+    fn order(&self, broker_order_id: &str) -> impl Future<Output = Result<Option<OrderText>, ConnectError>> + Send;
 }

@@ -6,6 +6,7 @@ use crate::cumulative::{FAR, figures, fills, settings, text};
 use crate::harness::{Running, World, eventually};
 use fill_receiver::application::ports::{EventStore, FigureStore, PollMove, StoreError};
 use fill_receiver::domain::cursor::Cursor;
+use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime};
 
 #[tokio::test]
@@ -86,4 +87,37 @@ async fn how_far_was_asked_moves_only_from_where_it_was_read() {
     let late = store.record_polled(PollMove { from, to: now }).await;
     assert!(matches!(late, Err(StoreError::CursorLost)), "{late:?}");
     assert_eq!(store.open_stream(Cursor::at(now), now).await.unwrap().polled_to, mine);
+}
+
+#[tokio::test]
+async fn an_order_that_cannot_be_read_waits_for_a_person_and_neither_its_neighbours_nor_later_pages_wait_for_it() {
+    let world = World::new().await;
+    let begun = OffsetDateTime::now_utc();
+    for order in 1..=7_u32 {
+        let event = Event::filled("partial_fill", order.into(), position(0, order.into()), ("3", "10"));
+        let mut event = event.placed(&text(begun + Duration::milliseconds(order.into())));
+        if order == 2 || order == 7 {
+            event.json["order"]["filled_qty"] = json!({"value": "3"});
+        }
+        world.broker.show(&event);
+    }
+    let receiver = world.receiver_with(settings(&world, 20)).await;
+    // Five that can be read, over several pages, each a state and a fill.
+    world.logged(5 * 2).await;
+    let polled = "select count(*) from streams where polled_to > now() - interval '10 minutes'";
+    eventually("progress", || async { world.count(polled).await == 1 }).await;
+    let (_, parked) = receiver.get("/ops/v1/parked").await;
+    let bodies: Vec<&Value> = parked["parked"].as_array().unwrap().iter().map(|frame| &frame["body"]).collect();
+    assert_eq!(bodies.len(), 2, "{parked}");
+    assert!([2, 7].iter().all(|n| bodies.iter().any(|body| body.to_string().contains(&broker_order(*n)))), "{parked}");
+    // Once, however often it is shown, and until it can be read.
+    let listed = world.broker.listed();
+    eventually("some more polls", || async { world.broker.listed() >= listed + 12 }).await;
+    assert_eq!(world.count("select count(*) from parked").await, 2);
+    let (_, page) = receiver.get("/metrics").await;
+    assert!(page.to_string().contains("fill_receiver_unreadable_orders_total"), "{page}");
+    let mended = Event::filled("partial_fill", 2, position(0, 2), ("3", "10"));
+    world.broker.show(&mended.placed(&text(begun + Duration::milliseconds(2))));
+    world.logged(6 * 2).await;
+    receiver.stop().await;
 }
