@@ -4,6 +4,9 @@
 //! The orders themselves still show it: what is filled of each in all, and whether it is at its end. So every poll
 //! reads all orders that were placed since the one before, minus an overlap, and then, one by one, those that are
 //! known as open and were in none of its pages. What is new of them is stored like an event of the stream.
+//!
+//! No clock of this process says how far was asked, for it may be wrong or be set. It is the broker's own time, as its
+//! newest order shows it. The database's clock only bounds that: one order of a far future must not hide all until then.
 
 use super::ports::{ConnectError, EventStore, FigureStore, OrderSource, OrderText, PollMove, StoreError};
 use super::receiver::count;
@@ -71,6 +74,14 @@ struct Reached {
     since: OffsetDateTime,
 }
 
+/// What the pages of a poll came to.
+enum Pages {
+    /// The last one, with when the newest order was placed; none where none shows it.
+    Whole(Option<OffsetDateTime>),
+    /// So far, and there are more.
+    Until(OffsetDateTime),
+}
+
 impl<S: EventStore + FigureStore, B: OrderSource> Poll<S, B> {
     /// Puts the parts together. `first` is where a stream begins that was never read.
     #[must_use]
@@ -111,35 +122,39 @@ impl<S: EventStore + FigureStore, B: OrderSource> Poll<S, B> {
     }
 
     async fn once(&self, progress: &mut Progress) -> Result<(), PollError> {
-        let began = self.context.clock.now();
-        let overlap = time::Duration::milliseconds(i64::try_from(self.config.overlap_ms).unwrap_or(i64::MAX));
+        let overlap_ms = i64::try_from(self.config.overlap_ms).unwrap_or(i64::MAX);
+        let overlap = time::Duration::milliseconds(overlap_ms);
         let Reached { stored, since } = match progress.reached {
             Some(reached) => reached,
             None => {
-                let stored = self.context.store.open_stream(self.first, began).await?.polled_to;
+                let stored = self.context.store.open_stream(self.first, self.context.clock.now()).await?.polled_to;
                 Reached { stored, since: stored.saturating_sub(overlap) }
             }
         };
         let mut seen = BTreeSet::new();
-        let to = self.pages(since, &mut seen).await?.unwrap_or_else(|| began.saturating_sub(overlap));
+        let moved = match self.pages(since, &mut seen).await? {
+            Pages::Whole(newest) => {
+                let to = newest.map_or(stored, |newest| newest.saturating_sub(overlap));
+                PollMove { from: stored, to, behind_ms: Some(overlap_ms) }
+            }
+            // Without the overlap, or it would never get beyond what was placed within that.
+            Pages::Until(to) => PollMove { from: stored, to, behind_ms: None },
+        };
         // Only now: a process that dies before asks for the same once more.
-        let stored = self.context.store.record_polled(PollMove { from: stored, to }).await?;
+        let stored = self.context.store.record_polled(moved).await?;
         progress.reached = Some(Reached { stored, since: stored });
         self.singles(&mut progress.single, &seen).await
     }
 
-    /// Reads pages of orders from the oldest on. Answers how far it came, where it did not reach the last one.
-    async fn pages(
-        &self,
-        since: OffsetDateTime,
-        seen: &mut BTreeSet<String>,
-    ) -> Result<Option<OffsetDateTime>, PollError> {
-        let mut after = since;
+    /// Reads pages of orders from the oldest on.
+    async fn pages(&self, since: OffsetDateTime, seen: &mut BTreeSet<String>) -> Result<Pages, PollError> {
+        let (mut after, mut newest_of_all) = (since, None);
         for _ in 0..self.config.pages_max {
             let page = self.source.placed_after(after).await?;
             let is_last = page.len() < usize::try_from(self.config.page_len).unwrap_or(usize::MAX);
             let page: Vec<PolledOrder> = page.iter().map(|text| self.read(text)).collect();
             let newest = page.iter().filter_map(|order| order.created_at).max();
+            newest_of_all = newest_of_all.max(newest);
             let before = seen.len();
             seen.extend(page.iter().map(|order| order.key.clone()));
             let is_new = seen.len() > before;
@@ -152,10 +167,10 @@ impl<S: EventStore + FigureStore, B: OrderSource> Poll<S, B> {
                     after = newest;
                 }
                 None if !is_last => return Err(PollError::NoTimes),
-                _ => return Ok(None),
+                _ => return Ok(Pages::Whole(newest_of_all)),
             }
         }
-        Ok(Some(after))
+        Ok(Pages::Until(after))
     }
 
     /// Asks for open orders that no page has shown, one by one, going on behind the last one of the poll before.

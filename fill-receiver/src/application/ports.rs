@@ -71,6 +71,8 @@ pub struct PollMove {
     pub from: OffsetDateTime,
     /// What is stored after.
     pub to: OffsetDateTime,
+    /// How far it stays behind the database's clock at least; none where it may pass it.
+    pub behind_ms: Option<i64>,
 }
 
 /// How a person ended a record.

@@ -3,10 +3,13 @@
 use crate::broker::{Event, broker_order, position};
 use crate::copies::store;
 use crate::cumulative::{FAR, figures, fills, settings, text};
-use crate::harness::{Running, World, eventually};
+use crate::harness::{Running, World, eventually, start_by};
 use fill_receiver::application::ports::{EventStore, FigureStore, PollMove, StoreError};
 use fill_receiver::domain::cursor::Cursor;
+use platform::clock::{Clock, SystemClock};
 use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use time::{Duration, OffsetDateTime};
 
 #[tokio::test]
@@ -82,9 +85,9 @@ async fn how_far_was_asked_moves_only_from_where_it_was_read() {
     let store = store(&world, "trades");
     let now = OffsetDateTime::now_utc();
     let from = store.open_stream(Cursor::at(now - Duration::hours(1)), now).await.unwrap().polled_to;
-    let mine = store.record_polled(PollMove { from, to: now - Duration::minutes(5) }).await.unwrap();
+    let mine = store.record_polled(PollMove { from, to: now - Duration::minutes(5), behind_ms: None }).await.unwrap();
     // A copy that was frozen in a poll, and knows nothing of the one that polled meanwhile.
-    let late = store.record_polled(PollMove { from, to: now }).await;
+    let late = store.record_polled(PollMove { from, to: now, behind_ms: None }).await;
     assert!(matches!(late, Err(StoreError::CursorLost)), "{late:?}");
     assert_eq!(store.open_stream(Cursor::at(now), now).await.unwrap().polled_to, mine);
 }
@@ -119,5 +122,58 @@ async fn an_order_that_cannot_be_read_waits_for_a_person_and_neither_its_neighbo
     let mended = Event::filled("partial_fill", 2, position(0, 2), ("3", "10"));
     world.broker.show(&mended.placed(&text(begun + Duration::milliseconds(2))));
     world.logged(6 * 2).await;
+    receiver.stop().await;
+}
+
+/// The machine's clock, set by so many seconds.
+#[derive(Clone, Default)]
+struct SetClock(Arc<AtomicI64>);
+
+impl Clock for SetClock {
+    fn now(&self) -> OffsetDateTime {
+        SystemClock.now() + Duration::seconds(self.0.load(Ordering::SeqCst))
+    }
+}
+
+/// Waits until so many more polls were answered.
+async fn more_polls(world: &World, count: usize) {
+    let listed = world.broker.listed();
+    eventually("some more polls", || async { world.broker.listed() >= listed + count }).await;
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_loses_no_order() {
+    let world = World::new().await;
+    let clock = SetClock::default();
+    clock.0.store(3_600, Ordering::SeqCst);
+    let mut settings = settings(&world, 20);
+    // The very first start is by the wrong clock too.
+    settings.stream.first_since = String::new();
+    settings.stream.overlap_ms = 5_000;
+    settings.stream.cursor_lead_max_ms = 1_000;
+    let receiver = start_by(settings, clock.clone()).await;
+    for (order, set) in [(1_u32, 3_600), (2, -3_600), (3, 86_400), (4, 0)] {
+        clock.0.store(set, Ordering::SeqCst);
+        more_polls(&world, 3).await;
+        let placed = text(OffsetDateTime::now_utc());
+        let number = order.into();
+        world.broker.show(&Event::filled("partial_fill", number, position(0, number), ("3", "10")).placed(&placed));
+        world.logged(2 * usize::try_from(order).unwrap()).await;
+    }
+    receiver.stop().await;
+}
+
+#[tokio::test]
+async fn one_order_of_a_far_future_does_not_hide_the_orders_until_then() {
+    let world = World::new().await;
+    let event = |order: u128, placed: &str| {
+        world.broker.show(&Event::filled("partial_fill", order, position(0, order), ("3", "10")).placed(placed));
+    };
+    event(1, "2099-01-01T00:00:00Z");
+    let receiver = world.receiver_with(settings(&world, 20)).await;
+    world.logged(2).await;
+    more_polls(&world, 3).await;
+    event(2, &text(OffsetDateTime::now_utc()));
+    world.logged(4).await;
     receiver.stop().await;
 }

@@ -17,7 +17,7 @@ impl PgStore {
         let scope = self.profile.execution_scope.as_str();
         sqlx::query!(
             "insert into streams (broker, stream, cursor, execution_scope, moved_at, alive_at, polled_to)
-             values ($1, $2, $3, $4, $5, $6, $6) on conflict (broker, stream) do nothing",
+             values ($1, $2, $3, $4, $5, $6, least($6, now())) on conflict (broker, stream) do nothing",
             self.broker(),
             self.stream,
             first.to_string(),
@@ -158,19 +158,21 @@ impl PgStore {
         tx.commit().await.map_err(sorted)
     }
 
-    /// Compare-and-set of how far the broker was asked for its orders. The database keeps fewer digits of a moment.
+    /// Compare-and-set of how far the broker was asked for its orders. `least` passes over what is null.
     pub(super) async fn move_polled(
         &self,
         conn: &mut PgConnection,
         moved: PollMove,
     ) -> Result<OffsetDateTime, StoreError> {
         let row = sqlx::query!(
-            "update streams set polled_to = $4 where broker = $1 and stream = $2 and polled_to = $3
+            "update streams set polled_to = least($4, now() - $5::bigint * interval '1 millisecond')
+             where broker = $1 and stream = $2 and polled_to = $3
              returning polled_to",
             self.broker(),
             self.stream,
             moved.from,
             moved.to,
+            moved.behind_ms,
         )
         .fetch_optional(conn)
         .await
