@@ -3,15 +3,18 @@
 //! A stream that cannot be replayed has lost for good what it told while nobody listened, or what never got through.
 //! The orders themselves still show it: what is filled of each in all, and whether it is at its end. So every poll
 //! reads all orders that were placed since the one before, minus an overlap, and then, one by one, those that are
-//! known as open and were in none of its pages. What is new of them is stored like an event of the stream.
+//! known as open and were in none of its pages, and those that a page or an event shows less filled of. What is new of them is stored like an event of the stream.
 //!
 //! No clock of this process says how far was asked, for it may be wrong or be set. It is the broker's own time, as its
 //! newest order shows it. The database's clock only bounds that: one order of a far future must not hide all until then.
+
+mod alone;
 
 use super::ports::{ConnectError, EventStore, FigureStore, OrderSource, OrderText, PollMove, StoreError};
 use super::receiver::count;
 use super::session::SessionContext;
 use super::status::StreamState;
+use crate::domain::cumulative::KnownOrder;
 use crate::domain::cursor::Cursor;
 use crate::domain::polled::{PolledOrder, read_polled};
 use crate::domain::reading::{Poison, PoisonReason, Reading, read_frame};
@@ -74,6 +77,15 @@ struct Reached {
     since: OffsetDateTime,
 }
 
+/// What the pages of a poll showed.
+#[derive(Default)]
+struct Found {
+    /// All of their orders.
+    seen: BTreeSet<String>,
+    /// Those of which less is filled than is known.
+    less: Vec<KnownOrder>,
+}
+
 /// What the pages of a poll came to.
 enum Pages {
     /// The last one, with when the newest order was placed; none where none shows it.
@@ -131,8 +143,8 @@ impl<S: EventStore + FigureStore, B: OrderSource> Poll<S, B> {
                 Reached { stored, since: stored.saturating_sub(overlap) }
             }
         };
-        let mut seen = BTreeSet::new();
-        let moved = match self.pages(since, &mut seen).await? {
+        let mut found = Found::default();
+        let moved = match self.pages(since, &mut found).await? {
             Pages::Whole(newest) => {
                 let to = newest.map_or(stored, |newest| newest.saturating_sub(overlap));
                 PollMove { from: stored, to, behind_ms: Some(overlap_ms) }
@@ -143,11 +155,11 @@ impl<S: EventStore + FigureStore, B: OrderSource> Poll<S, B> {
         // Only now: a process that dies before asks for the same once more.
         let stored = self.context.store.record_polled(moved).await?;
         progress.reached = Some(Reached { stored, since: stored });
-        self.singles(&mut progress.single, &seen).await
+        self.singles(&mut progress.single, &found).await
     }
 
     /// Reads pages of orders from the oldest on.
-    async fn pages(&self, since: OffsetDateTime, seen: &mut BTreeSet<String>) -> Result<Pages, PollError> {
+    async fn pages(&self, since: OffsetDateTime, found: &mut Found) -> Result<Pages, PollError> {
         let (mut after, mut newest_of_all) = (since, None);
         for _ in 0..self.config.pages_max {
             let page = self.source.placed_after(after).await?;
@@ -155,10 +167,13 @@ impl<S: EventStore + FigureStore, B: OrderSource> Poll<S, B> {
             let page: Vec<PolledOrder> = page.iter().map(|text| self.read(text)).collect();
             let newest = page.iter().filter_map(|order| order.created_at).max();
             newest_of_all = newest_of_all.max(newest);
-            let before = seen.len();
-            seen.extend(page.iter().map(|order| order.key.clone()));
-            let is_new = seen.len() > before;
+            let before = found.seen.len();
+            found.seen.extend(page.iter().map(|order| order.key.clone()));
+            let is_new = found.seen.len() > before;
+            let shown: Vec<_> = page.iter().filter_map(|order| Some((order.key.clone(), order.filled?))).collect();
             self.store(page).await?;
+            // Also of bytes that are known: an order may fall back to what it was.
+            found.less.extend(self.context.store.shown_less(&shown, self.config.singles_max.into()).await?);
             match newest {
                 // The next page begins before the last order of this one: others may have its very moment.
                 Some(newest) if !is_last && is_new => after = newest.saturating_sub(time::Duration::milliseconds(1)),
@@ -171,36 +186,6 @@ impl<S: EventStore + FigureStore, B: OrderSource> Poll<S, B> {
             }
         }
         Ok(Pages::Until(after))
-    }
-
-    /// Asks for open orders that no page has shown, one by one, going on behind the last one of the poll before.
-    async fn singles(&self, last: &mut String, seen: &BTreeSet<String>) -> Result<(), PollError> {
-        let limit = i64::from(self.config.singles_max);
-        let ids = self.context.store.open_orders(last, limit).await?;
-        let is_end = ids.len() < usize::try_from(limit).unwrap_or(usize::MAX);
-        let mut failed = None;
-        for id in &ids {
-            if !seen.contains(id) {
-                match self.source.order(id).await {
-                    Ok(order) => {
-                        if order.is_none() {
-                            tracing::warn!(broker_order_id = id, "the broker does not find an order that was open");
-                        }
-                        self.store(order.iter().map(|text| self.read(text)).collect()).await?;
-                    }
-                    // Its turn comes again; the ones behind it must not wait for it.
-                    Err(error) => {
-                        tracing::warn!(broker_order_id = id, error = %platform::telemetry::Chain(&error), "an open order could not be asked for");
-                        failed = Some(error);
-                    }
-                }
-            }
-            last.clone_from(id);
-        }
-        if is_end {
-            last.clear();
-        }
-        failed.map_or(Ok(()), |error| Err(error.into()))
     }
 
     fn read(&self, text: &OrderText) -> PolledOrder {

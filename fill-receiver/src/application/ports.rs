@@ -2,11 +2,13 @@
 
 use super::push::PushName;
 use super::records::{ParkedFrame, ParkedRecord, Story, SuspectRecord, UnprovenRecord};
+use crate::domain::cumulative::{Cumulative, KnownOrder};
 use crate::domain::cursor::{Cursor, CursorMove};
 use crate::domain::reading::{RawFrame, ReadEvent, Reading};
 use bytes::Bytes;
 use contracts::event::Envelope;
 use futures_util::stream::BoxStream;
+use rust_decimal::Decimal;
 use serde_json::value::RawValue;
 use std::error::Error;
 use std::future::Future;
@@ -206,8 +208,26 @@ pub trait EventStore: Send + Sync + 'static {
 
 /// What is filled of each order in all, where a broker tells no executions.
 pub trait FigureStore: Send + Sync + 'static {
-    /// The broker's ids of orders of which more may be filled, after an id, in their order.
-    fn open_orders(&self, after: &str, limit: i64) -> impl Future<Output = Result<Vec<String>, StoreError>> + Send;
+    /// Orders of which more may be filled, and those of which an event showed less than is known, after an id of the
+    /// broker, in the order of the ids.
+    fn open_orders(&self, after: &str, limit: i64) -> impl Future<Output = Result<Vec<KnownOrder>, StoreError>> + Send;
+
+    /// Those orders of which less is shown than is known, and than a person was told.
+    fn shown_less(
+        &self,
+        shown: &[(String, Decimal)],
+        limit: i64,
+    ) -> impl Future<Output = Result<Vec<KnownOrder>, StoreError>> + Send;
+
+    /// Compares what the broker showed when it was asked for an order with what was known before it was asked, and
+    /// still is. Less than that is a suspect; answers whether it is a new one. Nothing is booked.
+    fn compare_asked(
+        &self,
+        known: &KnownOrder,
+        shown: Cumulative,
+        raw: &RawFrame,
+        now: OffsetDateTime,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
     /// Notes how far the broker was asked, and answers that as it is stored. [`StoreError::CursorLost`] when another
     /// copy has moved it.

@@ -5,6 +5,7 @@
 
 use super::reading::{Poison, PoisonReason, RawFrame};
 use contracts::alpaca::{OrderEntity, OrderStatus, TradeEvent, TradeEventKind};
+use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
@@ -17,6 +18,8 @@ pub struct PolledOrder {
     pub key: String,
     /// When it was placed; none where the broker does not say, or not readably.
     pub created_at: Option<OffsetDateTime>,
+    /// Shares that are filled of it in all; none where the broker does not say.
+    pub filled: Option<Decimal>,
     /// The frame that it becomes.
     pub raw: RawFrame,
     /// Why it cannot be read.
@@ -32,6 +35,8 @@ struct Probe<'a> {
     created_at: Option<&'a RawValue>,
     #[serde(borrow)]
     updated_at: Option<&'a RawValue>,
+    #[serde(borrow)]
+    filled_qty: Option<&'a RawValue>,
 }
 
 /// A frame around a text that is no order.
@@ -50,11 +55,14 @@ struct Unread<'a> {
 pub fn read_polled(account_id: &str, text: &RawValue, bytes_max: usize) -> PolledOrder {
     let read = serde_json::from_str::<OrderEntity>(text.get());
     let framed = read.and_then(|order| {
-        let (key, created_at) = (order.id.to_string(), order.created_at);
-        frame(account_id, order).map(|raw| (key, created_at, raw))
+        let (key, created_at, filled) = (order.id.to_string(), known(order.created_at), order.filled_qty);
+        // What is left out reads as zero.
+        let is_said = !filled.is_zero() || probe(text).filled_qty.is_some();
+        let filled = Some(filled).filter(|_| is_said);
+        frame(account_id, order).map(|raw| PolledOrder { key, created_at, filled, raw, poison: None })
     });
     match framed {
-        Ok((key, created_at, raw)) => PolledOrder { key, created_at: known(created_at), raw, poison: None },
+        Ok(order) => order,
         Err(error) => unread(account_id, text, bytes_max, &error),
     }
 }
@@ -87,7 +95,7 @@ fn frame(account_id: &str, order: OrderEntity) -> Result<RawFrame, serde_json::E
 }
 
 fn unread(account_id: &str, text: &RawValue, bytes_max: usize, error: &serde_json::Error) -> PolledOrder {
-    let probe: Probe<'_> = serde_json::from_str(text.get()).unwrap_or_default();
+    let probe = probe(text);
     let framed = Unread {
         account_id,
         event: TradeEventKind::Calculated,
@@ -103,9 +111,14 @@ fn unread(account_id: &str, text: &RawValue, bytes_max: usize, error: &serde_jso
     PolledOrder {
         key: said::<String>(probe.id).unwrap_or_else(|| raw.sha256().iter().map(|b| format!("{b:02x}")).collect()),
         created_at: moment(probe.created_at).and_then(known),
+        filled: None,
         raw,
         poison: Some(Poison::new(PoisonReason::Malformed, &format!("no order that was asked for{cut}: {error}"))),
     }
+}
+
+fn probe(text: &RawValue) -> Probe<'_> {
+    serde_json::from_str(text.get()).unwrap_or_default()
 }
 
 fn said<'a, T: Deserialize<'a>>(value: Option<&'a RawValue>) -> Option<T> {
@@ -143,6 +156,14 @@ mod tests {
         assert!(String::from_utf8_lossy(bad.raw.bytes()).contains("1e999"));
         // The same text is the same frame.
         assert_eq!(polled(&GOOD.replace("\"qty\":\"1\"", "\"qty\":{\"value\":1e999}"), 10_000), bad);
+    }
+
+    #[test]
+    fn a_quantity_that_is_left_out_is_not_zero() {
+        let with = |filled: &str| polled(&GOOD.replace("\"qty\"", &format!("{filled}\"qty\"")), 10_000).filled;
+        assert_eq!((with(""), with("\"filled_qty\":null,")), (None, None));
+        assert_eq!(with("\"filled_qty\":\"0\","), Some(Decimal::ZERO));
+        assert_eq!(with("\"filled_qty\":2.5,"), Some(Decimal::new(25, 1)));
     }
 
     #[test]

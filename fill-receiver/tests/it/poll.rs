@@ -27,8 +27,7 @@ async fn what_the_stream_never_told_is_found_by_asking_for_the_orders() {
     for order in fills(&world).await.chunks(2) {
         assert_eq!(order, figures(&[(1, "10.0166"), (2, "10.0167")]));
     }
-    let listed = world.broker.listed();
-    eventually("three more polls", || async { world.broker.listed() >= listed + 12 }).await;
+    more_polls(&world, 12).await;
     world.logged(5 * 3).await;
     receiver.stop().await;
 }
@@ -45,10 +44,22 @@ async fn an_open_order_of_long_ago_is_asked_for_until_it_is_at_its_end() {
     assert_eq!(fills(&world).await, figures(&[(2, "10"), (1, "10")]));
     let alone = world.broker.shown_alone();
     assert!(alone.iter().all(|id| *id == broker_order(1)));
-    let listed = world.broker.listed();
-    eventually("three more polls", || async { world.broker.listed() >= listed + 3 }).await;
+    more_polls(&world, 3).await;
     assert!(world.broker.shown_alone().len() <= alone.len() + 1, "nobody asks for an ended order again");
     receiver.stop().await;
+}
+
+/// Waits until so many more polls were answered.
+async fn more_polls(world: &World, count: usize) {
+    let listed = world.broker.listed();
+    eventually("some more polls", || async { world.broker.listed() >= listed + count }).await;
+}
+
+/// Whether a counter has counted. All tests share it, so no more can be said.
+async fn counted(receiver: &Running, name: &str) -> bool {
+    let (_, page) = receiver.get("/metrics").await;
+    let page = page.as_str().unwrap();
+    page.lines().any(|line| line.starts_with(name) && !line.ends_with(" 0"))
 }
 
 /// A receiver that reads the stream and is not answered when it asks for orders, until the stream counts as whole.
@@ -61,8 +72,7 @@ async fn alive_and_never_polled(world: &World) -> Running {
     let receiver = world.receiver_with(settings).await;
     let alive = "select count(*) from streams where alive_at > now() - interval '10 minutes'";
     eventually("a sign of life", || async { world.count(alive).await == 1 }).await;
-    let listed = world.broker.listed();
-    eventually("three more polls", || async { world.broker.listed() >= listed + 3 }).await;
+    more_polls(world, 3).await;
     receiver
 }
 
@@ -114,11 +124,9 @@ async fn an_order_that_cannot_be_read_waits_for_a_person_and_neither_its_neighbo
     assert_eq!(bodies.len(), 2, "{parked}");
     assert!([2, 7].iter().all(|n| bodies.iter().any(|body| body.to_string().contains(&broker_order(*n)))), "{parked}");
     // Once, however often it is shown, and until it can be read.
-    let listed = world.broker.listed();
-    eventually("some more polls", || async { world.broker.listed() >= listed + 12 }).await;
+    more_polls(&world, 12).await;
     assert_eq!(world.count("select count(*) from parked").await, 2);
-    let (_, page) = receiver.get("/metrics").await;
-    assert!(page.to_string().contains("fill_receiver_unreadable_orders_total"), "{page}");
+    assert!(counted(&receiver, "fill_receiver_unreadable_orders_total").await);
     let mended = Event::filled("partial_fill", 2, position(0, 2), ("3", "10"));
     world.broker.show(&mended.placed(&text(begun + Duration::milliseconds(2))));
     world.logged(6 * 2).await;
@@ -133,12 +141,6 @@ impl Clock for SetClock {
     fn now(&self) -> OffsetDateTime {
         SystemClock.now() + Duration::seconds(self.0.load(Ordering::SeqCst))
     }
-}
-
-/// Waits until so many more polls were answered.
-async fn more_polls(world: &World, count: usize) {
-    let listed = world.broker.listed();
-    eventually("some more polls", || async { world.broker.listed() >= listed + count }).await;
 }
 
 #[tokio::test]
@@ -175,5 +177,84 @@ async fn one_order_of_a_far_future_does_not_hide_the_orders_until_then() {
     more_polls(&world, 3).await;
     event(2, &text(OffsetDateTime::now_utc()));
     world.logged(4).await;
+    receiver.stop().await;
+}
+
+/// What persons see of falls: known and seen, without the order.
+async fn falls(receiver: &Running) -> Vec<(String, String)> {
+    let (_, suspects) = receiver.get("/ops/v1/suspects").await;
+    let text = |suspect: &Value, field: &str| suspect[field].as_str().unwrap().split_once(' ').unwrap().1.to_owned();
+    let suspects = suspects["suspects"].as_array().unwrap();
+    assert!(suspects.iter().all(|suspect| suspect["reason"] == "filled_less"), "{suspects:?}");
+    suspects.iter().map(|suspect| (text(suspect, "known"), text(suspect, "seen"))).collect()
+}
+
+fn fall(known: &str, seen: &str) -> (String, String) {
+    (known.to_owned(), seen.to_owned())
+}
+
+#[tokio::test]
+async fn a_quantity_that_falls_is_a_suspect_once_and_books_nothing() {
+    let world = World::new().await;
+    let placed = text(OffsetDateTime::now_utc());
+    let show = |quantity: &str| {
+        let event = Event::filled("partial_fill", 1, position(0, 1), (quantity, "10"));
+        world.broker.show(&event.placed(&placed));
+    };
+    show("3");
+    let receiver = world.receiver_with(settings(&world, 20)).await;
+    world.logged(2).await;
+    show("5");
+    eventually("the rise", || async { fills(&world).await.len() == 2 }).await;
+    // To the very bytes that were stored before.
+    show("3");
+    let five_to_three = fall("filled=5 for=50", "filled=3 for=30");
+    eventually("the fall", || async { !falls(&receiver).await.is_empty() }).await;
+    more_polls(&world, 5).await;
+    assert_eq!(falls(&receiver).await, std::slice::from_ref(&five_to_three));
+    show("2");
+    eventually("a further fall", || async { falls(&receiver).await.len() == 2 }).await;
+    show("4");
+    more_polls(&world, 5).await;
+    assert_eq!(falls(&receiver).await, [five_to_three, fall("filled=5 for=50", "filled=2 for=20")]);
+    assert_eq!(fills(&world).await, figures(&[(3, "10"), (2, "10")]), "what fell is for a person to book");
+    assert!(counted(&receiver, "fill_receiver_fallen_orders_total").await);
+    // What rises above what is known is a fill again, and may fall again.
+    show("6");
+    eventually("the rise", || async { fills(&world).await.len() == 3 }).await;
+    show("3");
+    eventually("the next fall", || async { falls(&receiver).await.len() == 3 }).await;
+    receiver.stop().await;
+}
+
+#[tokio::test]
+async fn an_event_that_shows_less_of_an_ended_order_is_told_only_if_the_order_shows_less_when_it_is_asked_for() {
+    let world = World::new().await;
+    let old = "2020-01-01T00:00:00Z";
+    let receiver = world.receiver_with(settings(&world, 20)).await;
+    let told = |word: &str, age_ms: u64, quantity: &str| {
+        Event::filled(word, 1, position(age_ms, age_ms.into()), (quantity, "10"))
+    };
+    world.broker.show(&told("filled", 0, "5").placed(old));
+    world.broker.publish(&told("filled", 900, "5"));
+    world.logged(2).await;
+    more_polls(&world, 3).await;
+    assert_eq!(world.broker.shown_alone(), Vec::<String>::new(), "an ended order is not asked for");
+    // Late.
+    world.broker.publish(&told("partial_fill", 800, "2"));
+    eventually("the question", || async { !world.broker.shown_alone().is_empty() }).await;
+    let settled = "select count(*) from cumulative_fills where doubts = 0 and not open";
+    eventually("the answer", || async { world.count(settled).await == 1 }).await;
+    assert_eq!(falls(&receiver).await, []);
+    // Taken back.
+    world.broker.show(&told("filled", 0, "3").placed(old));
+    world.broker.publish(&told("partial_fill", 700, "3"));
+    eventually("the fall", || async { !falls(&receiver).await.is_empty() }).await;
+    eventually("the answer", || async { world.count(settled).await == 1 }).await;
+    let alone = world.broker.shown_alone().len();
+    more_polls(&world, 5).await;
+    assert!(world.broker.shown_alone().len() <= alone + 1, "nobody asks for it again");
+    assert_eq!(falls(&receiver).await, [fall("filled=5 for=50", "filled=3 for=30")]);
+    assert_eq!(fills(&world).await, figures(&[(5, "10")]));
     receiver.stop().await;
 }
