@@ -6,6 +6,7 @@
 //! - [`reading`]: a frame's JSON into a [`contracts::event::BrokerEvent`], or why that cannot be;
 //! - [`binding`]: which order of ours a broker's order is, settled once;
 //! - [`cumulative`]: fills of a broker that shows only what is filled of an order in all;
+//! - [`polled`]: an order that the broker shows when it is asked, as a frame;
 //! - [`cursor`]: where to resume, and how far the cursor may move;
 //! - [`intake`]: which frames go into one batch, and which must not be stored;
 //! - [`signature`], [`push`]: whether a push is the broker's, and its body into frames;
@@ -18,6 +19,7 @@ pub mod cursor;
 pub mod frame;
 pub mod identity;
 pub mod intake;
+pub mod polled;
 pub mod push;
 pub mod reading;
 pub mod seen;

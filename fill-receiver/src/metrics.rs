@@ -23,6 +23,12 @@ pub static OWN: Group = Group {
         gauge("fill_receiver_database_up", FLAG, &[], "1 while the database answers."),
         counter("fill_receiver_dropped_messages_total", "messages", &[], "Messages that the broker said it dropped."),
         counter("fill_receiver_events_total", "events", &["result"], "Events, by what became of them."),
+        counter(
+            "fill_receiver_fallen_orders_total",
+            "orders",
+            &[],
+            "Orders of which less is filled than was told before.",
+        ),
         counter("fill_receiver_found_by_audit_total", "events", &[], "Events that only the second reading brought."),
         counter("fill_receiver_frames_total", "frames", &[], "Frames of the stream that were stored or known."),
         gauge("fill_receiver_parked_open", "frames", &[], "Frames that could not be read and wait for a person."),
@@ -51,5 +57,6 @@ pub static OWN: Group = Group {
             "Stretches of the stream that the broker will not replay and nobody has closed.",
         ),
         counter("fill_receiver_unproven_ranges_total", "ranges", &[], "Such stretches that were found."),
+        counter("fill_receiver_unreadable_orders_total", "orders", &[], "Orders in polls that could not be read."),
     ],
 };

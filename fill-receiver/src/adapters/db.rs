@@ -4,6 +4,7 @@
 //! the push's name, the stream's row (or the parked frame's), broker orders by id (new ones first, then known ones), their figures by id,
 //! facts by event id, their repeats by hash, parked and suspect rows, and the heads of the log last.
 
+mod asked;
 mod batch;
 mod call;
 mod cumulative;

@@ -1,8 +1,7 @@
 //! The broker's list of orders.
 
 use super::sse::SseClientError;
-use crate::application::ports::{ConnectError, OrderSource};
-use contracts::alpaca::OrderEntity;
+use crate::application::ports::{ConnectError, OrderSource, OrderText};
 use platform::config::Secret;
 use reqwest::{Client, StatusCode};
 use serde::de::DeserializeOwned;
@@ -58,7 +57,10 @@ impl HttpOrders {
         let limit = Duration::from_millis(self.config.answer_timeout_ms);
         let answer = tokio::time::timeout(limit, self.read(url)).await.map_err(|_elapsed| ConnectError::Deadline)??;
         let Some(body) = answer else { return Ok(None) };
-        serde_json::from_slice(&body).map(Some).map_err(|error| ConnectError::Failed(Box::new(error)))
+        // Bytes that are no text, in one order, must not spoil the whole page.
+        serde_json::from_str(&String::from_utf8_lossy(&body))
+            .map(Some)
+            .map_err(|error| ConnectError::Failed(Box::new(error)))
     }
 
     async fn read(&self, url: &str) -> Result<Option<Vec<u8>>, ConnectError> {
@@ -89,7 +91,7 @@ impl OrderSource for HttpOrders {
         &self.config.account_id
     }
 
-    async fn placed_after(&self, after: OffsetDateTime) -> Result<Vec<OrderEntity>, ConnectError> {
+    async fn placed_after(&self, after: OffsetDateTime) -> Result<Vec<OrderText>, ConnectError> {
         let after = after.format(&Rfc3339).map_err(|error| ConnectError::Failed(Box::new(error)))?;
         let limit = self.config.page_len;
         let url = format!("{}?status=all&direction=asc&limit={limit}&after={}", self.url, after.replace('+', "%2B"));
@@ -97,7 +99,7 @@ impl OrderSource for HttpOrders {
         self.get(&url).await?.ok_or_else(|| ConnectError::Refused { status: 404, body: "no list of orders".to_owned() })
     }
 
-    async fn order(&self, broker_order_id: &str) -> Result<Option<OrderEntity>, ConnectError> {
+    async fn order(&self, broker_order_id: &str) -> Result<Option<OrderText>, ConnectError> {
         // The id came from the broker, and must not become a path of its own.
         if !broker_order_id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
             return Ok(None);

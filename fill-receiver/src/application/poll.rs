@@ -3,15 +3,21 @@
 //! A stream that cannot be replayed has lost for good what it told while nobody listened, or what never got through.
 //! The orders themselves still show it: what is filled of each in all, and whether it is at its end. So every poll
 //! reads all orders that were placed since the one before, minus an overlap, and then, one by one, those that are
-//! known as open and were in none of its pages. What is new of them is stored like an event of the stream.
+//! known as open and were in none of its pages, and those that a page or an event shows less filled of. What is new of them is stored like an event of the stream.
+//!
+//! No clock of this process says how far was asked, for it may be wrong or be set. It is the broker's own time, as its
+//! newest order shows it. The database's clock only bounds that: one order of a far future must not hide all until then.
 
-use super::ports::{ConnectError, EventStore, FigureStore, OrderSource, StoreError};
+mod alone;
+
+use super::ports::{ConnectError, EventStore, FigureStore, OrderSource, OrderText, PollMove, StoreError};
 use super::receiver::count;
 use super::session::SessionContext;
 use super::status::StreamState;
+use crate::domain::cumulative::KnownOrder;
 use crate::domain::cursor::Cursor;
-use crate::domain::reading::{Poison, PoisonReason, Reading, polled_frame, read_frame};
-use contracts::alpaca::OrderEntity;
+use crate::domain::polled::{PolledOrder, read_polled};
+use crate::domain::reading::{Poison, PoisonReason, Reading, read_frame};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,6 +47,8 @@ enum PollError {
     Broker(#[from] ConnectError),
     #[error("orders could not be stored")]
     Store(#[from] StoreError),
+    #[error("no order of a whole page shows when it was placed")]
+    NoTimes,
 }
 
 /// Polls the broker.
@@ -54,10 +62,36 @@ pub struct Poll<S, B> {
 /// Where the next poll goes on.
 #[derive(Default)]
 struct Progress {
-    /// Everything placed before is in; none before the first poll.
-    since: Option<OffsetDateTime>,
+    /// How far this copy asked; none before it has read what is stored.
+    reached: Option<Reached>,
     /// The last order that was asked for alone.
     single: String,
+}
+
+/// How far the broker was asked.
+#[derive(Clone, Copy)]
+struct Reached {
+    /// As it is stored.
+    stored: OffsetDateTime,
+    /// From where the next poll asks.
+    since: OffsetDateTime,
+}
+
+/// What the pages of a poll showed.
+#[derive(Default)]
+struct Found {
+    /// All of their orders.
+    seen: BTreeSet<String>,
+    /// Those of which less is filled than is known.
+    less: Vec<KnownOrder>,
+}
+
+/// What the pages of a poll came to.
+enum Pages {
+    /// The last one, with when the newest order was placed; none where none shows it.
+    Whole(Option<OffsetDateTime>),
+    /// So far, and there are more.
+    Until(OffsetDateTime),
 }
 
 impl<S: EventStore + FigureStore, B: OrderSource> Poll<S, B> {
@@ -77,7 +111,7 @@ impl<S: EventStore + FigureStore, B: OrderSource> Poll<S, B> {
                 () = shutdown.cancelled() => return,
                 _ = ticks.tick() => {}
             }
-            // Whoever reads the stream polls. Another copy that takes over begins where the stream was last whole.
+            // Whoever reads the stream polls. Another copy that takes over begins where this one came to.
             if self.context.status.state() == StreamState::Standby {
                 progress = Progress::default();
                 continue;
@@ -89,41 +123,57 @@ impl<S: EventStore + FigureStore, B: OrderSource> Poll<S, B> {
             let result = if polled.is_ok() { "done" } else { "failed" };
             metrics::counter!("fill_receiver_polls_total", "result" => result).increment(1);
             if let Err(error) = polled {
+                if matches!(error, PollError::Store(StoreError::CursorLost)) {
+                    // Another copy polls, or the database was set back: what is stored decides.
+                    progress = Progress::default();
+                    self.context.forget();
+                }
                 tracing::warn!(error = %platform::telemetry::Chain(&error), "the broker's orders could not be polled");
             }
         }
     }
 
     async fn once(&self, progress: &mut Progress) -> Result<(), PollError> {
-        let began = self.context.clock.now();
-        let overlap = time::Duration::milliseconds(i64::try_from(self.config.overlap_ms).unwrap_or(i64::MAX));
-        let since = match progress.since {
-            Some(since) => since,
-            None => self.context.store.open_stream(self.first, began).await?.alive_at.saturating_sub(overlap),
+        let overlap_ms = i64::try_from(self.config.overlap_ms).unwrap_or(i64::MAX);
+        let overlap = time::Duration::milliseconds(overlap_ms);
+        let Reached { stored, since } = match progress.reached {
+            Some(reached) => reached,
+            None => {
+                let stored = self.context.store.open_stream(self.first, self.context.clock.now()).await?.polled_to;
+                Reached { stored, since: stored.saturating_sub(overlap) }
+            }
         };
-        // Kept for the polls after a failed one: the stream moves on what this was read from.
-        progress.since = Some(since);
-        let mut seen = BTreeSet::new();
-        let reached = self.pages(since, &mut seen).await?;
-        progress.since = Some(reached.unwrap_or_else(|| began.saturating_sub(overlap)));
-        self.singles(&mut progress.single, &seen).await
+        let mut found = Found::default();
+        let moved = match self.pages(since, &mut found).await? {
+            Pages::Whole(newest) => {
+                let to = newest.map_or(stored, |newest| newest.saturating_sub(overlap));
+                PollMove { from: stored, to, behind_ms: Some(overlap_ms) }
+            }
+            // Without the overlap, or it would never get beyond what was placed within that.
+            Pages::Until(to) => PollMove { from: stored, to, behind_ms: None },
+        };
+        // Only now: a process that dies before asks for the same once more.
+        let stored = self.context.store.record_polled(moved).await?;
+        progress.reached = Some(Reached { stored, since: stored });
+        self.singles(&mut progress.single, &found).await
     }
 
-    /// Reads pages of orders from the oldest on. Answers how far it came, where it did not reach the last one.
-    async fn pages(
-        &self,
-        since: OffsetDateTime,
-        seen: &mut BTreeSet<String>,
-    ) -> Result<Option<OffsetDateTime>, PollError> {
-        let mut after = since;
+    /// Reads pages of orders from the oldest on.
+    async fn pages(&self, since: OffsetDateTime, found: &mut Found) -> Result<Pages, PollError> {
+        let (mut after, mut newest_of_all) = (since, None);
         for _ in 0..self.config.pages_max {
             let page = self.source.placed_after(after).await?;
             let is_last = page.len() < usize::try_from(self.config.page_len).unwrap_or(usize::MAX);
-            let newest = page.last().map(|order| order.created_at);
-            let before = seen.len();
-            seen.extend(page.iter().map(|order| order.id.to_string()));
-            let is_new = seen.len() > before;
+            let page: Vec<PolledOrder> = page.iter().map(|text| self.read(text)).collect();
+            let newest = page.iter().filter_map(|order| order.created_at).max();
+            newest_of_all = newest_of_all.max(newest);
+            let before = found.seen.len();
+            found.seen.extend(page.iter().map(|order| order.key.clone()));
+            let is_new = found.seen.len() > before;
+            let shown: Vec<_> = page.iter().filter_map(|order| Some((order.key.clone(), order.filled?))).collect();
             self.store(page).await?;
+            // Also of bytes that are known: an order may fall back to what it was.
+            found.less.extend(self.context.store.shown_less(&shown, self.config.singles_max.into()).await?);
             match newest {
                 // The next page begins before the last order of this one: others may have its very moment.
                 Some(newest) if !is_last && is_new => after = newest.saturating_sub(time::Duration::milliseconds(1)),
@@ -131,52 +181,32 @@ impl<S: EventStore + FigureStore, B: OrderSource> Poll<S, B> {
                     tracing::error!(%newest, "more orders than a page holds were placed at one moment: some are not seen");
                     after = newest;
                 }
-                _ => return Ok(None),
+                None if !is_last => return Err(PollError::NoTimes),
+                _ => return Ok(Pages::Whole(newest_of_all)),
             }
         }
-        Ok(Some(after))
+        Ok(Pages::Until(after))
     }
 
-    /// Asks for open orders that no page has shown, one by one, going on behind the last one of the poll before.
-    async fn singles(&self, last: &mut String, seen: &BTreeSet<String>) -> Result<(), PollError> {
-        let limit = i64::from(self.config.singles_max);
-        let ids = self.context.store.open_orders(last, limit).await?;
-        let is_end = ids.len() < usize::try_from(limit).unwrap_or(usize::MAX);
-        let mut failed = None;
-        for id in &ids {
-            if !seen.contains(id) {
-                match self.source.order(id).await {
-                    Ok(order) => {
-                        if order.is_none() {
-                            tracing::warn!(broker_order_id = id, "the broker does not find an order that was open");
-                        }
-                        self.store(order.into_iter().collect()).await?;
-                    }
-                    // Its turn comes again; the ones behind it must not wait for it.
-                    Err(error) => {
-                        tracing::warn!(broker_order_id = id, error = %platform::telemetry::Chain(&error), "an open order could not be asked for");
-                        failed = Some(error);
-                    }
-                }
-            }
-            last.clone_from(id);
-        }
-        if is_end {
-            last.clear();
-        }
-        failed.map_or(Ok(()), |error| Err(error.into()))
+    fn read(&self, text: &OrderText) -> PolledOrder {
+        read_polled(self.source.account_id(), text, self.context.limits.frame_bytes_max)
     }
 
     /// Stores what these orders show that is not known byte for byte.
-    async fn store(&self, orders: Vec<OrderEntity>) -> Result<(), PollError> {
+    async fn store(&self, orders: Vec<PolledOrder>) -> Result<(), PollError> {
         let epoch = self.context.seen().epoch();
         let mut readings: Vec<Reading> = Vec::new();
-        for order in orders {
-            match polled_frame(self.source.account_id(), order) {
-                Ok(raw) if self.context.seen().position(&raw.sha256()).is_some() => {}
-                Ok(raw) => readings.push(read_frame(&self.context.profile, raw)),
-                Err(poison) => tracing::error!(detail = poison.detail, "a polled order cannot be written as an event"),
+        for PolledOrder { raw, poison, .. } in orders {
+            if poison.is_some() {
+                metrics::counter!("fill_receiver_unreadable_orders_total").increment(1);
             }
+            if self.context.seen().position(&raw.sha256()).is_some() {
+                continue;
+            }
+            readings.push(match poison {
+                Some(poison) => Reading { raw, position: None, outcome: Err(poison) },
+                None => read_frame(&self.context.profile, raw),
+            });
         }
         if readings.is_empty() {
             return Ok(());

@@ -2,12 +2,14 @@
 
 use super::push::PushName;
 use super::records::{ParkedFrame, ParkedRecord, Story, SuspectRecord, UnprovenRecord};
+use crate::domain::cumulative::{Cumulative, KnownOrder};
 use crate::domain::cursor::{Cursor, CursorMove};
 use crate::domain::reading::{RawFrame, ReadEvent, Reading};
 use bytes::Bytes;
-use contracts::alpaca::OrderEntity;
 use contracts::event::Envelope;
 use futures_util::stream::BoxStream;
+use rust_decimal::Decimal;
+use serde_json::value::RawValue;
 use std::error::Error;
 use std::future::Future;
 use thiserror::Error;
@@ -51,6 +53,8 @@ pub struct StoredStream {
     pub alive_at: OffsetDateTime,
     /// Up to where it was read a second time; none before the first audit.
     pub audited: Option<Cursor>,
+    /// Up to where the broker was asked for its orders.
+    pub polled_to: OffsetDateTime,
 }
 
 /// A change of how far the stream was audited, made by compare-and-set.
@@ -60,6 +64,17 @@ pub struct AuditMove {
     pub from: Option<Cursor>,
     /// What is stored after.
     pub to: Cursor,
+}
+
+/// A change of how far the broker was asked for its orders, made by compare-and-set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PollMove {
+    /// What must be stored now.
+    pub from: OffsetDateTime,
+    /// What is stored after.
+    pub to: OffsetDateTime,
+    /// How far it stays behind the database's clock at least; none where it may pass it.
+    pub behind_ms: Option<i64>,
 }
 
 /// How a person ended a record.
@@ -193,8 +208,30 @@ pub trait EventStore: Send + Sync + 'static {
 
 /// What is filled of each order in all, where a broker tells no executions.
 pub trait FigureStore: Send + Sync + 'static {
-    /// The broker's ids of orders of which more may be filled, after an id, in their order.
-    fn open_orders(&self, after: &str, limit: i64) -> impl Future<Output = Result<Vec<String>, StoreError>> + Send;
+    /// Orders of which more may be filled, and those of which an event showed less than is known, after an id of the
+    /// broker, in the order of the ids.
+    fn open_orders(&self, after: &str, limit: i64) -> impl Future<Output = Result<Vec<KnownOrder>, StoreError>> + Send;
+
+    /// Those orders of which less is shown than is known, and than a person was told.
+    fn shown_less(
+        &self,
+        shown: &[(String, Decimal)],
+        limit: i64,
+    ) -> impl Future<Output = Result<Vec<KnownOrder>, StoreError>> + Send;
+
+    /// Compares what the broker showed when it was asked for an order with what was known before it was asked, and
+    /// still is. Less than that is a suspect; answers whether it is a new one. Nothing is booked.
+    fn compare_asked(
+        &self,
+        known: &KnownOrder,
+        shown: Cumulative,
+        raw: &RawFrame,
+        now: OffsetDateTime,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// Notes how far the broker was asked, and answers that as it is stored. [`StoreError::CursorLost`] when another
+    /// copy has moved it.
+    fn record_polled(&self, moved: PollMove) -> impl Future<Output = Result<OffsetDateTime, StoreError>> + Send;
 }
 
 /// What operators look at and settle.
@@ -323,17 +360,17 @@ pub trait EventSource: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Chunks, ConnectError>> + Send;
 }
 
+/// One order of an answer, not read yet: what is wrong with it is nothing to its neighbours.
+pub type OrderText = Box<RawValue>;
+
 /// A broker's orders, as it shows them when it is asked.
 pub trait OrderSource: Send + Sync + 'static {
     /// The account that they are of.
     fn account_id(&self) -> &str;
 
     /// The first page of orders, in any status, that were placed after a moment, oldest first.
-    fn placed_after(
-        &self,
-        after: OffsetDateTime,
-    ) -> impl Future<Output = Result<Vec<OrderEntity>, ConnectError>> + Send;
+    fn placed_after(&self, after: OffsetDateTime) -> impl Future<Output = Result<Vec<OrderText>, ConnectError>> + Send;
 
     /// One order; none where the broker does not find it.
-    fn order(&self, broker_order_id: &str) -> impl Future<Output = Result<Option<OrderEntity>, ConnectError>> + Send;
+    fn order(&self, broker_order_id: &str) -> impl Future<Output = Result<Option<OrderText>, ConnectError>> + Send;
 }

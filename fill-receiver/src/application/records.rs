@@ -89,7 +89,7 @@ pub struct LogRecord {
 pub struct SuspectRecord {
     /// Its number.
     pub id: i64,
-    /// `terms_differ` or `second_broker_order`.
+    /// `terms_differ`, `second_broker_order` or `filled_less`.
     pub reason: String,
     /// The broker's order.
     pub broker_order_id: String,

@@ -54,11 +54,34 @@ pub struct Part {
     pub price: Decimal,
 }
 
+/// What was known of an order before the broker was asked for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownOrder {
+    /// The broker's id.
+    pub id: String,
+    /// Shares that are filled of it in all.
+    pub quantity: Decimal,
+    /// The least of which a person was told since it last rose.
+    pub fallen_to: Option<Decimal>,
+    /// Events that showed less since it was last asked for.
+    pub doubts: i32,
+}
+
+impl KnownOrder {
+    /// Whether that is less than is known, and than a person was told.
+    #[must_use]
+    pub fn falls_to(&self, shown: Decimal) -> bool {
+        shown < self.fallen_to.unwrap_or(self.quantity)
+    }
+}
+
 /// What figures of an order mean beside those that are known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// They are known, or older than what is known.
+    /// They are known.
     Nothing,
+    /// Fewer shares: they are older than what is known, or something was taken back. The figures do not tell which.
+    Less,
     /// As many shares for other money: the broker contradicts itself.
     OtherAmount,
     /// More shares: these were filled since.
@@ -98,8 +121,11 @@ impl Cumulative {
     /// What the broker has filled since `self`, where it now shows `now`.
     #[must_use]
     pub fn change(self, now: Self) -> Change {
-        if now.quantity < self.quantity || now == self {
+        if now == self {
             return Change::Nothing;
+        }
+        if now.quantity < self.quantity {
+            return Change::Less;
         }
         if now.quantity == self.quantity {
             return Change::OtherAmount;
@@ -159,9 +185,20 @@ mod tests {
     fn an_increase_is_a_fill_and_a_repeated_or_older_figure_is_none() {
         let known = filled("3", "30.03");
         assert_eq!(known.change(known), Change::Nothing);
-        assert_eq!(known.change(filled("2", "20")), Change::Nothing);
+        assert_eq!(known.change(filled("2", "20")), Change::Less);
         assert_eq!(known.change(filled("3", "30.04")), Change::OtherAmount);
         assert_eq!(known.change(filled("5", "50.05")), Change::Increase(vec![part("5", "2", "10.01")]));
+    }
+
+    #[test]
+    fn each_fall_is_told_once() {
+        let number = |text: &str| text.parse::<Decimal>().unwrap();
+        let known = |fallen_to| KnownOrder { id: "b-1".to_owned(), quantity: number("5"), fallen_to, doubts: 0 };
+        assert!(known(None).falls_to(number("4.5")) && known(None).falls_to(number("0")));
+        assert!(!known(None).falls_to(number("5.0")) && !known(None).falls_to(number("6")));
+        let told = known(Some(number("3")));
+        assert!(!told.falls_to(number("3")) && !told.falls_to(number("4")));
+        assert!(told.falls_to(number("2")));
     }
 
     #[test]

@@ -7,7 +7,7 @@
 use super::cumulative::{Cumulative, ExecutionsShown, ID_PREFIX, Part, Resolution, execution_id};
 use super::cursor::Cursor;
 use super::identity::{ExecutionKind, ExecutionScope, Identity};
-use contracts::alpaca::{OrderEntity, OrderStatus, Side as WireSide, TradeEvent, TradeEventKind};
+use contracts::alpaca::{OrderEntity, Side as WireSide, TradeEvent, TradeEventKind};
 use contracts::decimal::plain;
 use contracts::event::{BrokerEvent, BrokerFact};
 use contracts::ids::{BrokerId, BrokerOrderId, EventId, ExecutionId};
@@ -259,38 +259,6 @@ pub fn derive_fill(profile: &BrokerProfile, shown: &RawFrame, part: Part) -> Res
         Ok(_) => Ok(reading),
         Err(poison) => Err(poison),
     }
-}
-
-/// An order as the broker shows it when it is asked, as a frame: it has no place in the stream.
-///
-/// # Errors
-/// [`Poison`] where it cannot be written.
-pub fn polled_frame(account_id: &str, order: OrderEntity) -> Result<RawFrame, Poison> {
-    let event = match order.status {
-        OrderStatus::Canceled => TradeEventKind::Canceled,
-        OrderStatus::Expired => TradeEventKind::Expired,
-        OrderStatus::Rejected => TradeEventKind::Rejected,
-        OrderStatus::Filled => TradeEventKind::Fill,
-        OrderStatus::PartiallyFilled => TradeEventKind::PartialFill,
-        OrderStatus::New | OrderStatus::Accepted => TradeEventKind::New,
-        // An order that waits for something, or was replaced, shows nothing but its figures.
-        _ => TradeEventKind::Calculated,
-    };
-    let polled = TradeEvent {
-        account_id: account_id.to_owned(),
-        at: None,
-        event,
-        event_id: String::new(),
-        execution_id: None,
-        timestamp: Some(order.updated_at),
-        order,
-        price: None,
-        qty: None,
-        position_qty: None,
-        previous_execution_id: None,
-    };
-    let written = serde_json::to_vec(&polled);
-    written.map(RawFrame::new).map_err(|error| Poison::new(PoisonReason::Malformed, &error.to_string()))
 }
 
 fn out_of_range(error: &dyn std::fmt::Display) -> Poison {

@@ -34,6 +34,7 @@ struct Inner {
     /// As they are shown when they are asked for, by id.
     orders: BTreeMap<String, Value>,
     listed: usize,
+    refuse_lists: bool,
     shown_alone: Vec<String>,
 }
 
@@ -119,7 +120,12 @@ impl Broker {
         self.with(|inner| inner.orders.insert(order["id"].as_str().unwrap().to_owned(), order));
     }
 
-    /// How often its orders were listed.
+    /// Answers 503 to whoever asks for its orders.
+    pub(crate) fn refuse_lists(&self, refuse: bool) {
+        self.with(|inner| inner.refuse_lists = refuse);
+    }
+
+    /// How often its orders were asked for, whatever the answer was.
     pub(crate) fn listed(&self) -> usize {
         self.with(|inner| inner.listed)
     }
@@ -225,15 +231,18 @@ async fn trades(
 }
 
 /// Orders placed after a moment, oldest first.
-async fn orders(State(broker): State<Broker>, Query(query): Query<BTreeMap<String, String>>) -> Json<Vec<Value>> {
+async fn orders(State(broker): State<Broker>, Query(query): Query<BTreeMap<String, String>>) -> Response {
     let limit = query["limit"].parse().unwrap();
     let created = |order: &Value| order["created_at"].as_str().unwrap().to_owned();
     broker.with(|inner| {
         inner.listed += 1;
+        if inner.refuse_lists {
+            return StatusCode::SERVICE_UNAVAILABLE.into_response();
+        }
         let mut page: Vec<Value> = inner.orders.values().filter(|o| created(o) > query["after"]).cloned().collect();
         page.sort_by_key(created);
         page.truncate(limit);
-        Json(page)
+        Json(page).into_response()
     })
 }
 

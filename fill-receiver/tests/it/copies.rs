@@ -22,7 +22,7 @@ fn profile() -> BrokerProfile {
     }
 }
 
-fn store(world: &World, stream: &str) -> PgStore {
+pub(crate) fn store(world: &World, stream: &str) -> PgStore {
     PgStore::new(
         world.pool().clone(),
         profile(),

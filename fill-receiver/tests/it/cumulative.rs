@@ -1,15 +1,15 @@
 //! A broker that tells no executions: fills are what its orders' cumulative figures rise by.
 
-use crate::broker::{Event, broker_order, position};
+use crate::broker::{Event, position};
 use crate::harness::{World, eventually};
 use contracts::event::BrokerFact;
 use fill_receiver::config::{ExecutionsWord, Settings};
 use rust_decimal::Decimal;
 
 /// A poll at the start and no other.
-const FAR: u64 = 3_600_000;
+pub(crate) const FAR: u64 = 3_600_000;
 
-fn settings(world: &World, interval_ms: u64) -> Settings {
+pub(crate) fn settings(world: &World, interval_ms: u64) -> Settings {
     let mut settings = world.settings();
     settings.broker.executions = ExecutionsWord::Cumulative;
     settings.broker.account_id = "a-1".to_owned();
@@ -18,12 +18,12 @@ fn settings(world: &World, interval_ms: u64) -> Settings {
     settings
 }
 
-fn text(moment: time::OffsetDateTime) -> String {
+pub(crate) fn text(moment: time::OffsetDateTime) -> String {
     moment.format(&time::format_description::well_known::Rfc3339).unwrap()
 }
 
 /// Quantity and price of each fill in the log, in its order.
-async fn fills(world: &World) -> Vec<(Decimal, Decimal)> {
+pub(crate) async fn fills(world: &World) -> Vec<(Decimal, Decimal)> {
     let events = world.events().await;
     let figures = |fact| match fact {
         BrokerFact::Fill { quantity, price, .. } => Some((quantity.value(), price.value())),
@@ -32,7 +32,7 @@ async fn fills(world: &World) -> Vec<(Decimal, Decimal)> {
     events.into_iter().filter_map(|event| figures(event.fact)).collect()
 }
 
-fn figures(list: &[(i64, &str)]) -> Vec<(Decimal, Decimal)> {
+pub(crate) fn figures(list: &[(i64, &str)]) -> Vec<(Decimal, Decimal)> {
     list.iter().map(|(quantity, price)| (Decimal::from(*quantity), price.parse().unwrap())).collect()
 }
 
@@ -65,45 +65,6 @@ async fn other_money_for_the_same_shares_is_for_a_person_and_adds_nothing() {
     world.logged(3 + 2).await;
     assert_eq!(fills(&world).await, figures(&[(2, "10"), (1, "10")]));
     assert_eq!(world.count("select count(*) from suspects where reason = 'terms_differ'").await, 1);
-    receiver.stop().await;
-}
-
-#[tokio::test]
-async fn what_the_stream_never_told_is_found_by_asking_for_the_orders() {
-    let world = World::new().await;
-    // Several pages, and two orders of one moment across the end of a page.
-    let begun = time::OffsetDateTime::now_utc();
-    for (order, ms) in [(1, 0), (2, 10), (3, 20), (4, 20), (5, 30)] {
-        let event = Event::filled("partial_fill", order, position(0, order), ("3", "10.016666667"));
-        world.broker.show(&event.placed(&text(begun + time::Duration::milliseconds(ms))));
-    }
-    let receiver = world.receiver_with(settings(&world, 20)).await;
-    // Each a state, and two fills that come to 30.05.
-    world.logged(5 * 3).await;
-    for order in fills(&world).await.chunks(2) {
-        assert_eq!(order, figures(&[(1, "10.0166"), (2, "10.0167")]));
-    }
-    let listed = world.broker.listed();
-    eventually("three more polls", || async { world.broker.listed() >= listed + 12 }).await;
-    world.logged(5 * 3).await;
-    receiver.stop().await;
-}
-
-#[tokio::test]
-async fn an_open_order_of_long_ago_is_asked_for_until_it_is_at_its_end() {
-    let world = World::new().await;
-    let old = "2020-01-01T00:00:00Z";
-    let receiver = world.receiver_with(settings(&world, 20)).await;
-    world.broker.publish(&Event::filled("partial_fill", 1, position(900, 1), ("2", "10")));
-    world.logged(2).await;
-    world.broker.show(&Event::filled("canceled", 1, position(0, 1), ("3", "10")).placed(old));
-    world.logged(4).await;
-    assert_eq!(fills(&world).await, figures(&[(2, "10"), (1, "10")]));
-    let alone = world.broker.shown_alone();
-    assert!(alone.iter().all(|id| *id == broker_order(1)));
-    let listed = world.broker.listed();
-    eventually("three more polls", || async { world.broker.listed() >= listed + 3 }).await;
-    assert!(world.broker.shown_alone().len() <= alone.len() + 1, "nobody asks for an ended order again");
     receiver.stop().await;
 }
 

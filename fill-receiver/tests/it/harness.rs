@@ -141,13 +141,18 @@ type Base = dyn Fn(Arc<dyn http::Health>) -> axum::Router + Send + Sync;
 
 /// Starts a receiver and does not wait.
 pub(crate) async fn start(settings: Settings) -> Running {
+    start_by(settings, SystemClock).await
+}
+
+/// The same by another clock.
+pub(crate) async fn start_by(settings: Settings, clock: impl Clock) -> Running {
     static METRICS: OnceLock<Box<Base>> = OnceLock::new();
     let base = METRICS.get_or_init(|| {
         let metrics = telemetry::init("fill-receiver", &fill_receiver::metrics::ALL).unwrap();
         Box::new(move |health| http::ops_router(metrics.clone(), health))
     });
     let end = CancellationToken::new();
-    let service = Service::start(settings, Arc::new(SystemClock), &SystemIds, base, end.clone()).await.unwrap();
+    let service = Service::start(settings, Arc::new(clock), &SystemIds, base, end.clone()).await.unwrap();
     Running { service, end }
 }
 

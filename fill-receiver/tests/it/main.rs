@@ -22,6 +22,7 @@ mod metrics;
 mod operators;
 mod outage;
 mod poison;
+mod poll;
 mod push;
 mod replay;
 mod secrets;

@@ -84,7 +84,8 @@ impl<'a> Writing<'a> {
             self.write_events(conn, events, stored).await?;
         }
         stored.parked += parked::insert(conn, self.profile, &self.parked, self.now).await?;
-        stored.terms_differ += facts::insert_suspects(conn, self.profile, &self.suspects, self.now).await?;
+        let suspects = facts::insert_suspects(conn, self.profile, &self.suspects, self.now).await?;
+        stored.terms_differ += suspects.iter().filter(|reason| *reason == "terms_differ").count() as u64;
         stored.envelopes = eventlog::append(conn, Producer::FillReceiver, self.log).await.map_err(sorted_log)?;
         Ok(())
     }

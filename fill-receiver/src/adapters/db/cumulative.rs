@@ -4,9 +4,9 @@
 use super::batch::{Fresh, Suspect};
 use super::error::sorted;
 use crate::application::ports::StoreError;
-use crate::domain::cumulative::{Change, Cumulative, execution_id};
+use crate::domain::cumulative::{Change, Cumulative, KnownOrder, execution_id};
 use crate::domain::identity::{ExecutionKind, Identity};
-use crate::domain::reading::{BrokerProfile, Figures, Poison, Reading, derive_fill};
+use crate::domain::reading::{BrokerProfile, Figures, Poison, RawFrame, Reading, derive_fill};
 use contracts::ids::BrokerOrderId;
 use rust_decimal::Decimal;
 use sqlx::PgConnection;
@@ -30,11 +30,27 @@ struct Known {
     stored_open: bool,
     now: Cumulative,
     open: bool,
+    stored_doubts: i32,
+    /// As they become with this batch.
+    order: KnownOrder,
 }
 
 impl Known {
     fn is_changed(&self) -> bool {
-        self.stored != self.now || self.stored_open != self.open
+        self.stored != self.now || self.stored_open != self.open || self.stored_doubts != self.order.doubts
+    }
+
+    fn rise_to(&mut self, now: Cumulative) {
+        self.now = now;
+        self.order.quantity = now.quantity;
+        self.order.fallen_to = None;
+    }
+
+    /// The broker is asked for the order: an event that shows less may be late.
+    fn doubt(&mut self, shown: Decimal) {
+        if self.order.falls_to(shown) {
+            self.order.doubts = self.order.doubts.saturating_add(1);
+        }
     }
 }
 
@@ -57,10 +73,11 @@ pub(super) async fn derive(
         let order = known.get_mut(id.as_str()).ok_or_else(|| StoreError::Corrupt(format!("no figures of {id}")))?;
         match take(profile, fresh, figures.filled, order.now) {
             Ok(Taken::Nothing) => {}
+            Ok(Taken::Less) => order.doubt(figures.filled.quantity),
             Ok(Taken::Suspect(suspect)) => derived.suspects.push(*suspect),
             Ok(Taken::Fills(fills)) => {
                 derived.fills.extend(fills.into_iter().map(|fill| (place, fill)));
-                order.now = figures.filled;
+                order.rise_to(figures.filled);
             }
             // It is asked for again as long as its figures cannot be read.
             Err(poison) => {
@@ -76,6 +93,7 @@ pub(super) async fn derive(
 
 enum Taken {
     Nothing,
+    Less,
     Suspect(Box<Suspect>),
     Fills(Vec<Reading>),
 }
@@ -83,7 +101,12 @@ enum Taken {
 fn take(profile: &BrokerProfile, fresh: &Fresh<'_>, now: Cumulative, known: Cumulative) -> Result<Taken, Poison> {
     match known.change(now) {
         Change::Nothing => Ok(Taken::Nothing),
-        Change::OtherAmount => suspect(profile, fresh, now, known).map(|suspect| Taken::Suspect(Box::new(suspect))),
+        Change::Less => Ok(Taken::Less),
+        Change::OtherAmount => {
+            let order = &fresh.read.event.broker_order_id;
+            suspect(profile, order, "terms_differ", (known, now), fresh.raw)
+                .map(|suspect| Taken::Suspect(Box::new(suspect)))
+        }
         Change::Increase(parts) => {
             let fills = parts.into_iter().map(|part| derive_fill(profile, fresh.raw, part));
             fills.collect::<Result<_, _>>().map(Taken::Fills)
@@ -91,19 +114,24 @@ fn take(profile: &BrokerProfile, fresh: &Fresh<'_>, now: Cumulative, known: Cumu
     }
 }
 
-/// The same quantity for other money: a person looks, under the id of the fill that led there.
-fn suspect(profile: &BrokerProfile, fresh: &Fresh<'_>, now: Cumulative, known: Cumulative) -> Result<Suspect, Poison> {
-    let order: &BrokerOrderId = &fresh.read.event.broker_order_id;
+/// Figures that contradict the known ones: a person looks, under the id of the fill that led to those.
+pub(super) fn suspect(
+    profile: &BrokerProfile,
+    order: &BrokerOrderId,
+    reason: &'static str,
+    (known, now): (Cumulative, Cumulative),
+    raw: &RawFrame,
+) -> Result<Suspect, Poison> {
     let execution_id = execution_id(order, known.quantity)?;
     let identity = Identity::Execution { scope: String::new(), kind: ExecutionKind::Fill, execution_id };
     let told = |figures: Cumulative| format!("order={order} filled={} for={}", figures.quantity, figures.amount);
     Ok(Suspect {
-        reason: "terms_differ",
+        reason,
         broker_order_id: order.as_str().to_owned(),
         event_id: identity.event_id(&profile.broker),
         known: told(known),
         seen: told(now),
-        sha256: fresh.raw.sha256(),
+        sha256: raw.sha256(),
     })
 }
 
@@ -132,10 +160,10 @@ async fn lock(
     .map_err(sorted)?;
     let mut known = BTreeMap::new();
     let rows = sqlx::query!(
-        "select c.broker_order_id, c.quantity, c.amount, c.open
+        "select c.broker_order_id, c.quantity, c.amount, c.open, c.fallen_to, c.doubts
          from unnest($2::text[]) as u (id)
          cross join lateral (
-             select f.broker_order_id, f.quantity, f.amount, f.open
+             select f.broker_order_id, f.quantity, f.amount, f.open, f.fallen_to, f.doubts
              from cumulative_fills f where f.broker = $1 and f.broker_order_id = u.id
              for no key update
          ) c",
@@ -147,7 +175,10 @@ async fn lock(
     .map_err(sorted)?;
     for row in rows {
         let stored = Cumulative { quantity: row.quantity, amount: row.amount };
-        known.insert(row.broker_order_id, Known { stored, stored_open: row.open, now: stored, open: row.open });
+        let (id, stored_open, stored_doubts) = (row.broker_order_id, row.open, row.doubts);
+        let order =
+            KnownOrder { id: id.clone(), quantity: stored.quantity, fallen_to: row.fallen_to, doubts: stored_doubts };
+        known.insert(id, Known { stored, stored_open, now: stored, open: stored_open, stored_doubts, order });
     }
     Ok(known)
 }
@@ -168,11 +199,15 @@ async fn write(
     let quantities: Vec<Decimal> = changed.iter().map(|(_, order)| order.now.quantity).collect();
     let amounts: Vec<Decimal> = changed.iter().map(|(_, order)| order.now.amount).collect();
     let open: Vec<bool> = changed.iter().map(|(_, order)| order.open).collect();
+    let fallen: Vec<Option<Decimal>> = changed.iter().map(|(_, order)| order.order.fallen_to).collect();
+    let doubts: Vec<i32> = changed.iter().map(|(_, order)| order.order.doubts).collect();
     let done = sqlx::query!(
         "update cumulative_fills f
-         set quantity = u.quantity, amount = u.amount, open = u.open, seen_at = $7
-         from unnest($2::text[], $3::numeric[], $4::numeric[], $5::numeric[], $6::boolean[])
-             as u (id, before, quantity, amount, open)
+         set quantity = u.quantity, amount = u.amount, open = u.open, fallen_to = u.fallen_to, doubts = u.doubts,
+             seen_at = $7
+         from unnest($2::text[], $3::numeric[], $4::numeric[], $5::numeric[], $6::boolean[], $8::numeric[],
+                     $9::integer[])
+             as u (id, before, quantity, amount, open, fallen_to, doubts)
          where f.broker = $1 and f.broker_order_id = u.id and f.quantity = u.before",
         profile.broker.as_str(),
         &ids,
@@ -181,6 +216,8 @@ async fn write(
         &amounts,
         &open,
         now,
+        &fallen as &[Option<Decimal>],
+        &doubts,
     )
     .execute(conn)
     .await
@@ -189,26 +226,4 @@ async fn write(
         return Err(StoreError::Corrupt("figures of an order changed under their lock".to_owned()));
     }
     Ok(())
-}
-
-/// Orders of which more may be filled, after an id.
-pub(super) async fn open(
-    conn: &mut PgConnection,
-    broker: &str,
-    after: &str,
-    limit: i64,
-) -> Result<Vec<String>, StoreError> {
-    let rows = sqlx::query!(
-        "select broker_order_id from cumulative_fills
-         where broker = $1 and open and broker_order_id > $2
-         order by broker_order_id
-         limit $3",
-        broker,
-        after,
-        limit,
-    )
-    .fetch_all(conn)
-    .await
-    .map_err(sorted)?;
-    Ok(rows.into_iter().map(|row| row.broker_order_id).collect())
 }

@@ -215,15 +215,15 @@ pub(super) async fn adopt_orphans(
     Ok(rows.into_iter().map(|row| Orphan { event_id: EventId::new(row.event_id), body: row.body }).collect())
 }
 
-/// Records contradictions; answers how many facts came with other terms than before.
+/// Records contradictions; answers the reasons of those that are new.
 pub(super) async fn insert_suspects(
     conn: &mut PgConnection,
     profile: &BrokerProfile,
     suspects: &[Suspect],
     now: OffsetDateTime,
-) -> Result<u64, StoreError> {
+) -> Result<Vec<String>, StoreError> {
     if suspects.is_empty() {
-        return Ok(0);
+        return Ok(Vec::new());
     }
     let mut in_key_order: Vec<&Suspect> = suspects.iter().collect();
     in_key_order.sort_by_key(|suspect| (suspect.sha256, suspect.reason));
@@ -252,5 +252,5 @@ pub(super) async fn insert_suspects(
     .fetch_all(conn)
     .await
     .map_err(sorted)?;
-    Ok(rows.iter().filter(|row| row.reason == "terms_differ").count() as u64)
+    Ok(rows.into_iter().map(|row| row.reason).collect())
 }

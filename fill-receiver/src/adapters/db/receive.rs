@@ -1,12 +1,14 @@
 //! The transaction that stores what arrived together.
 
 use super::PgStore;
+use super::asked;
 use super::batch::{Fresh, Writing};
-use super::cumulative;
 use super::error::sorted;
-use crate::application::ports::{AuditMove, EventStore, FigureStore, StoreError, Stored, StoredStream};
+use crate::application::ports::{AuditMove, EventStore, FigureStore, PollMove, StoreError, Stored, StoredStream};
+use crate::domain::cumulative::{Cumulative, KnownOrder};
 use crate::domain::cursor::{Cursor, CursorMove};
-use crate::domain::reading::Reading;
+use crate::domain::reading::{RawFrame, Reading};
+use rust_decimal::Decimal;
 use sqlx::{Acquire, PgConnection};
 use std::collections::BTreeSet;
 use time::OffsetDateTime;
@@ -66,9 +68,30 @@ impl EventStore for PgStore {
 }
 
 impl FigureStore for PgStore {
-    async fn open_orders(&self, after: &str, limit: i64) -> Result<Vec<String>, StoreError> {
+    async fn open_orders(&self, after: &str, limit: i64) -> Result<Vec<KnownOrder>, StoreError> {
         let mut call = self.call().await?;
-        call.limit().of(cumulative::open(call.connection()?, self.broker(), after, limit)).await
+        call.limit().of(asked::open(call.connection()?, self.broker(), after, limit)).await
+    }
+
+    async fn shown_less(&self, shown: &[(String, Decimal)], limit: i64) -> Result<Vec<KnownOrder>, StoreError> {
+        let mut call = self.call().await?;
+        call.limit().of(asked::less(call.connection()?, self.broker(), shown, limit)).await
+    }
+
+    async fn compare_asked(
+        &self,
+        known: &KnownOrder,
+        shown: Cumulative,
+        raw: &RawFrame,
+        now: OffsetDateTime,
+    ) -> Result<bool, StoreError> {
+        let mut call = self.call().await?;
+        call.limit().of(asked::compare(call.connection()?, &self.profile, known, shown, raw, now)).await
+    }
+
+    async fn record_polled(&self, moved: PollMove) -> Result<OffsetDateTime, StoreError> {
+        let mut call = self.call().await?;
+        call.limit().of(self.move_polled(call.connection()?, moved)).await
     }
 }
 

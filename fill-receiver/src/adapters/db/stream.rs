@@ -2,7 +2,7 @@
 
 use super::PgStore;
 use super::error::sorted;
-use crate::application::ports::{AuditMove, StoreError, StoredStream};
+use crate::application::ports::{AuditMove, PollMove, StoreError, StoredStream};
 use crate::domain::cursor::{Cursor, CursorMove};
 use sqlx::{Acquire, PgConnection};
 use time::OffsetDateTime;
@@ -16,8 +16,8 @@ impl PgStore {
     ) -> Result<StoredStream, StoreError> {
         let scope = self.profile.execution_scope.as_str();
         sqlx::query!(
-            "insert into streams (broker, stream, cursor, execution_scope, moved_at, alive_at)
-             values ($1, $2, $3, $4, $5, $6) on conflict (broker, stream) do nothing",
+            "insert into streams (broker, stream, cursor, execution_scope, moved_at, alive_at, polled_to)
+             values ($1, $2, $3, $4, $5, $6, least($6, now())) on conflict (broker, stream) do nothing",
             self.broker(),
             self.stream,
             first.to_string(),
@@ -29,7 +29,8 @@ impl PgStore {
         .await
         .map_err(sorted)?;
         let row = sqlx::query!(
-            "select cursor, execution_scope, alive_at, audited from streams where broker = $1 and stream = $2",
+            "select cursor, execution_scope, alive_at, audited, polled_to from streams
+             where broker = $1 and stream = $2",
             self.broker(),
             self.stream,
         )
@@ -41,7 +42,7 @@ impl PgStore {
         }
         let parse = |text: &str| Cursor::parse(text).map_err(|_| StoreError::Corrupt(format!("cursor {text}")));
         let audited = row.audited.as_deref().map(parse).transpose()?;
-        Ok(StoredStream { cursor: parse(&row.cursor)?, alive_at: row.alive_at, audited })
+        Ok(StoredStream { cursor: parse(&row.cursor)?, alive_at: row.alive_at, audited, polled_to: row.polled_to })
     }
 
     /// Compare-and-set. First in the transaction, so that of two readers one waits here and then
@@ -155,6 +156,28 @@ impl PgStore {
             self.note_unproven(&mut tx, (from, moved.to), reason, now).await?;
         }
         tx.commit().await.map_err(sorted)
+    }
+
+    /// Compare-and-set of how far the broker was asked for its orders. `least` passes over what is null.
+    pub(super) async fn move_polled(
+        &self,
+        conn: &mut PgConnection,
+        moved: PollMove,
+    ) -> Result<OffsetDateTime, StoreError> {
+        let row = sqlx::query!(
+            "update streams set polled_to = least($4, now() - $5::bigint * interval '1 millisecond')
+             where broker = $1 and stream = $2 and polled_to = $3
+             returning polled_to",
+            self.broker(),
+            self.stream,
+            moved.from,
+            moved.to,
+            moved.behind_ms,
+        )
+        .fetch_optional(conn)
+        .await
+        .map_err(sorted)?;
+        row.map(|row| row.polled_to).ok_or(StoreError::CursorLost)
     }
 
     /// By the database's clock, so that copies on different machines agree.

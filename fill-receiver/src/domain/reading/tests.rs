@@ -1,4 +1,5 @@
 use super::*;
+use crate::domain::polled::read_polled;
 use contracts::{OrderId, Partition};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -245,8 +246,9 @@ fn a_polled_order_is_an_event_without_a_place_in_the_stream() {
         ("canceled", BrokerFact::Canceled),
         ("pending_cancel", BrokerFact::Other),
     ] {
-        let wire: TradeEvent = serde_json::from_slice(shown("new", status).bytes()).unwrap();
-        let reading = read_frame(&cumulative(), polled_frame("a-1", wire.order).unwrap());
+        let shown: Value = serde_json::from_slice(shown("new", status).bytes()).unwrap();
+        let order = serde_json::value::to_raw_value(&shown["order"]).unwrap();
+        let reading = read_frame(&cumulative(), read_polled("a-1", &order, 10_000).raw);
         assert_eq!(reading.position, None);
         let event = reading.outcome.unwrap();
         assert_eq!(event.event.fact, fact, "{status}");
