@@ -134,12 +134,15 @@ impl<S: EventStore, B: EventSource> Receiver<S, B> {
         tokio::join!(reading, watching).0
     }
 
-    /// Returns when another copy has the lease. A database that cannot be asked proves nothing.
+    /// Returns when another copy has the lease. A database that cannot be asked proves nothing about that, but it may
+    /// be another one when it answers again, and this may be the only call that saw the old one's connections break.
     async fn keep_lease(&self) {
         loop {
             tokio::time::sleep(Duration::from_millis(self.config.lease_renewal_ms)).await;
-            if let Ok(false) = self.context.store.claim_lease().await {
-                return;
+            match self.context.store.claim_lease().await {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(_) => self.context.forget(),
             }
         }
     }
