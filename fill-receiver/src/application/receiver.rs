@@ -127,22 +127,26 @@ impl<S: EventStore, B: EventSource> Receiver<S, B> {
         let watching = async {
             tokio::select! {
                 () = shutdown.cancelled() => stop.set(StopReason::Shutdown),
-                () = self.keep_lease() => stop.set(StopReason::LeaseLost),
+                reason = self.keep_lease() => stop.set(reason),
                 () = stop.stopped() => {}
             }
         };
         tokio::join!(reading, watching).0
     }
 
-    /// Returns when another copy has the lease. A database that cannot be asked proves nothing about that, but it may
-    /// be another one when it answers again, and this may be the only call that saw the old one's connections break.
-    async fn keep_lease(&self) {
+    /// Returns when another copy has the lease, or when the database could not be asked: it may be another one when
+    /// it answers again, and this may be the only call that saw the old one's connections break. The next connection
+    /// to the broker begins before the cursor, with nothing remembered.
+    async fn keep_lease(&self) -> StopReason {
         loop {
             tokio::time::sleep(Duration::from_millis(self.config.lease_renewal_ms)).await;
             match self.context.store.claim_lease().await {
                 Ok(true) => {}
-                Ok(false) => return,
-                Err(_) => self.context.forget(),
+                Ok(false) => return StopReason::LeaseLost,
+                Err(error) => {
+                    tracing::warn!(error = %platform::telemetry::Chain(&error), "lease could not be renewed");
+                    return StopReason::StoreFailed;
+                }
             }
         }
     }
