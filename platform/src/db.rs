@@ -65,11 +65,16 @@ fn options(config: &DatabaseConfig) -> Result<PgConnectOptions, DbError> {
 
 /// What the planner is told by a pool whose every statement finds its rows by an index. Left alone it reads whole tables
 /// for a batch of ten keys, as long as statistics are missing or tables small, and plans most statements anew each time.
-const BY_KEY: [(&str, &str); 5] = [
+const BY_KEY: [(&str, &str); 7] = [
     ("plan_cache_mode", "force_generic_plan"),
     ("enable_seqscan", "off"),
     ("enable_hashjoin", "off"),
     ("enable_mergejoin", "off"),
+    // A bitmap visits the entries of dead rows every time; an index scan marks them, and passes them over from then on.
+    // A queue leaves one behind for each of its orders.
+    ("enable_bitmapscan", "off"),
+    // What looks expensive because nothing else is allowed would be given to helpers that take longer to start.
+    ("max_parallel_workers_per_gather", "0"),
     // The price of a sequential scan that cannot be avoided looks as if compiling the plan were worth it.
     ("jit", "off"),
 ];
