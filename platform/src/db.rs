@@ -65,19 +65,21 @@ fn options(config: &DatabaseConfig) -> Result<PgConnectOptions, DbError> {
 
 /// What the planner is told by a pool whose every statement finds its rows by an index. Left alone it reads whole tables
 /// for a batch of ten keys, as long as statistics are missing or tables small, and plans most statements anew each time.
-const BY_KEY: [(&str, &str); 7] = [
+const BY_KEY: [(&str, &str); 6] = [
     ("plan_cache_mode", "force_generic_plan"),
     ("enable_seqscan", "off"),
     ("enable_hashjoin", "off"),
     ("enable_mergejoin", "off"),
-    // A bitmap visits the entries of dead rows every time; an index scan marks them, and passes them over from then on.
-    // A queue leaves one behind for each of its orders.
-    ("enable_bitmapscan", "off"),
     // What looks expensive because nothing else is allowed would be given to helpers that take longer to start.
     ("max_parallel_workers_per_gather", "0"),
     // The price of a sequential scan that cannot be avoided looks as if compiling the plan were worth it.
     ("jit", "off"),
 ];
+
+/// And for the statements that work is made of, none of which needs two indexes of a table at once: a bitmap visits the
+/// entries of dead rows every time, while an index scan marks them, and passes them over from then on. A queue leaves one
+/// behind for each of its orders.
+const WITHOUT_BITMAPS: [(&str, &str); 1] = [("enable_bitmapscan", "off")];
 
 /// Opens the pool; every connection carries the time limits, which are checked on the first.
 ///
@@ -103,7 +105,11 @@ pub async fn connect_by_key(config: &DatabaseConfig) -> Result<PgPool, DbError> 
 /// [`DbError`] when the server cannot be reached or does not take the limits.
 pub async fn connect_warm(config: &DatabaseConfig) -> Result<WarmPool, DbError> {
     let acquire_timeout = Duration::from_millis(config.acquire_timeout_ms);
-    let pool = WarmPool::new(&options(config)?.options(BY_KEY), config.connections_max, acquire_timeout);
+    let pool = WarmPool::new(
+        &options(config)?.options(BY_KEY).options(WITHOUT_BITMAPS),
+        config.connections_max,
+        acquire_timeout,
+    );
     if let Some(first) = pool.first() {
         check_limits(first, config).await?;
     }

@@ -220,6 +220,10 @@ impl<J: JitterSource> Intake<J> {
         let submitted: Vec<Uuid> = batch.submits.iter().map(|new| new.order_id.as_uuid()).collect();
         tx.meet(&submitted, Meeting::Order).await?;
         let early = self.early(&mut tx, &submitted).await?;
+        let touched: BTreeSet<Uuid> = batch.wishes.keys().chain(early.keys()).map(|id| id.as_uuid()).collect();
+        let touched: Vec<Uuid> = touched.into_iter().collect();
+        // Before anything is claimed: a claim must not wait for others.
+        tx.lock(&touched).await?;
         let lane = self.lane.upgrade();
         let mut straight = match &lane {
             Some(lane) => Claims::of(&mut tx, &**lane, &self.rules, &batch, &early).await?,
@@ -227,9 +231,6 @@ impl<J: JitterSource> Intake<J> {
         };
         let changes = std::mem::take(&mut straight.changes);
         let inserted = tx.insert(&self.rules.profile.broker, &batch.submits, changes).await?;
-        let touched: BTreeSet<Uuid> = batch.wishes.keys().chain(early.keys()).map(|id| id.as_uuid()).collect();
-        let touched: Vec<Uuid> = touched.into_iter().collect();
-        tx.lock(&touched).await?;
         let (now, loaded) = tx.load(&touched).await?;
         let known: BTreeSet<Uuid> = loaded.iter().map(|(request, _)| request.order_id.as_uuid()).collect();
         let changes = apply_wishes(&self.rules, trusted(now), loaded, &batch.wishes, &early, || self.jitter());

@@ -42,7 +42,10 @@ impl Claims {
         // What is to be cancelled at once, or was seen at the broker before it came, is the lane's business.
         let is_plain =
             |new: &&NewRequest| !batch.wishes.contains_key(&new.order_id) && !early.contains_key(&new.order_id);
-        let plain: Vec<&NewRequest> = batch.submits.iter().filter(is_plain).collect();
+        // Of orders that stand here twice, the first is the one that is inserted.
+        let mut seen = HashSet::new();
+        let plain: Vec<&NewRequest> =
+            batch.submits.iter().filter(|new| seen.insert(new.order_id)).filter(is_plain).collect();
         let Some(admission) = lane.admit_now(u32::try_from(plain.len()).unwrap_or(u32::MAX)) else {
             return Ok(Self::default());
         };
@@ -53,10 +56,9 @@ impl Claims {
             return Ok(Self::default());
         }
         let room = usize::try_from(admission.calls()).unwrap_or(usize::MAX);
-        let mut seen = HashSet::new();
         let ready: Vec<Loaded> = plain
             .into_iter()
-            .filter(|new| !queue.held.contains(&new.account_id.as_uuid()) && seen.insert(new.order_id))
+            .filter(|new| !queue.held.contains(&new.account_id.as_uuid()))
             .take(room)
             .map(|new| (new.queued(&rules.profile.broker, queue.moment.at), Vec::new()))
             .collect();

@@ -1,6 +1,6 @@
 //! The lane: claims due requests, makes their calls, and hands the ends to the recorder.
 //!
-//! One task claims; each call runs in a task of its own and is awaited to its end, so that rate and
+//! One task claims, besides the intake, which claims new orders ([`super::launch`]); each call runs in a task of its own and is awaited to its end, so that rate and
 //! concurrency are what they say. Only the task that claimed a call makes it, once, and an attempt
 //! whose grace is over writes nothing.
 

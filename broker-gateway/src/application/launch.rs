@@ -147,6 +147,8 @@ impl<C: Caller, D: Dialect, J: JitterSource> Launcher<C, D, J> {
         if grant.calls == 0 {
             return Err(NoRoom { retry_in: grant.retry_in });
         }
+        // What the rate does not allow is left to others.
+        permits.truncate(usize::try_from(grant.calls).unwrap_or(usize::MAX));
         Ok(Admission { permits, granted: grant.calls, control: self.control.clone() })
     }
 

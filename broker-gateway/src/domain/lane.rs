@@ -32,6 +32,8 @@ pub struct Lane {
     tokens: u64,
     refilled_at: Duration,
     paused_until: Duration,
+    /// Until when a probe under way holds others back; none when another pause has come since.
+    probe_until: Option<Duration>,
     failures: u32,
 }
 
@@ -49,7 +51,7 @@ impl Lane {
     #[must_use]
     pub fn new(policy: LanePolicy) -> Self {
         let (refilled_at, paused_until) = (Duration::ZERO, Duration::ZERO);
-        let empty = Self { policy, lanes: 1, tokens: 0, refilled_at, paused_until, failures: 0 };
+        let empty = Self { policy, lanes: 1, tokens: 0, refilled_at, paused_until, probe_until: None, failures: 0 };
         Self { tokens: empty.full(), ..empty }
     }
 
@@ -67,6 +69,7 @@ impl Lane {
         if self.failures > 0 && calls > 0 {
             // The next probe waits for this one's end, or for the pause that its failure would bring.
             self.paused_until = now.saturating_add(self.unreachable_pause());
+            self.probe_until = Some(self.paused_until);
         }
         Grant { calls, retry_in }
     }
@@ -75,7 +78,8 @@ impl Lane {
     pub fn give_back(&mut self, calls: u32) {
         let given = u64::from(calls).saturating_mul(CALL);
         self.tokens = self.tokens.saturating_add(given).min(self.full());
-        if self.failures > 0 && calls > 0 {
+        // Not a pause that the broker has asked for meanwhile.
+        if calls > 0 && self.probe_until.take() == Some(self.paused_until) {
             self.paused_until = Duration::ZERO;
         }
     }
@@ -290,5 +294,22 @@ mod tests {
             }
             prop_assert!(made >= 990, "{made} calls in 10 s at 100/s");
         }
+    }
+
+    #[test]
+    fn a_probe_that_is_not_made_ends_no_pause_that_came_meanwhile() {
+        let mut lane = Lane::new(POLICY);
+        lane.observe(Duration::ZERO, LaneSignal::Unreachable);
+        let probe_at = lane.paused_for(Duration::ZERO);
+        assert_eq!(lane.take(probe_at, 1).calls, 1);
+        lane.observe(probe_at, LaneSignal::RateLimited { retry_after: Some(Duration::from_secs(2)) });
+        lane.give_back(1);
+        assert_eq!(lane.paused_for(probe_at), Duration::from_secs(2));
+        // Without such a pause the next probe need not wait.
+        let later = probe_at + Duration::from_secs(2);
+        assert_eq!(lane.take(later, 1).calls, 1);
+        assert_eq!(lane.take(later, 1).calls, 0);
+        lane.give_back(1);
+        assert_eq!(lane.take(later, 1).calls, 1);
     }
 }

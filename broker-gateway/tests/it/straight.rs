@@ -1,7 +1,7 @@
 //! New orders that are claimed with their intake: sent once, by the rules that the lane follows.
 
 use crate::broker::TestBroker;
-use crate::harness::{Gateway, Order};
+use crate::harness::{Gateway, Order, terms};
 use contracts::event::Producer;
 use platform::consumer::Sink;
 use std::time::Duration;
@@ -71,6 +71,26 @@ async fn an_order_of_an_account_with_an_open_attempt_of_a_dead_process_is_not_se
     let calls = broker.calls_about(&keys);
     let place = |wanted| calls.iter().position(|call| *call == wanted).expect("it was called");
     assert!(place(("ask", "doubtful")) < place(("create", "new")), "{calls:?}");
+}
+
+#[tokio::test]
+async fn of_two_orders_under_one_id_only_the_one_that_is_kept_is_sent() {
+    let broker = TestBroker::start().await;
+    let gateway = Gateway::with(&broker).await;
+    let lane = gateway.start();
+    for _ in 0..20 {
+        let kept = Order::new();
+        let partition = contracts::Partition::of_account(kept.account);
+        let stranger = std::iter::repeat_with(|| Order { id: kept.id, terms: terms("999"), ..Order::new() })
+            .find(|other| contracts::Partition::of_account(other.account) == partition)
+            .expect("there is no end of accounts");
+        let events = [&kept, &stranger].map(|order| (order.account, order.id, order.submit())).into();
+        gateway.apply(gateway.slice(Producer::OrderCore, partition, events)).await;
+        gateway.until_told(&kept, "gateway.acknowledged").await;
+        assert_eq!(broker.order(&kept.key().to_string()).expect("it is there").entity["qty"], "2");
+    }
+    lane.stop().await;
+    assert_eq!((broker.creates().len(), broker.orders_len()), (20, 20));
 }
 
 #[tokio::test]

@@ -66,6 +66,8 @@ struct Progress {
     reached: Option<Reached>,
     /// The last order that was asked for alone.
     single: String,
+    /// The last of those that were asked for since less was shown of them.
+    less: String,
 }
 
 /// How far the broker was asked.
@@ -92,6 +94,15 @@ enum Pages {
     Whole(Option<OffsetDateTime>),
     /// So far, and there are more.
     Until(OffsetDateTime),
+}
+
+/// When the newest order of a page was placed, as far as that can be: one that is dated long after most others would
+/// hide all those that stand behind it.
+fn newest(placed: impl Iterator<Item = OffsetDateTime>) -> Option<OffsetDateTime> {
+    let mut times: Vec<OffsetDateTime> = placed.collect();
+    times.sort_unstable();
+    let latest = times.get(times.len() / 2)?.saturating_add(time::Duration::DAY);
+    times.into_iter().rev().find(|at| *at <= latest)
 }
 
 impl<S: EventStore + FigureStore, B: OrderSource> Poll<S, B> {
@@ -155,7 +166,7 @@ impl<S: EventStore + FigureStore, B: OrderSource> Poll<S, B> {
         // Only now: a process that dies before asks for the same once more.
         let stored = self.context.store.record_polled(moved).await?;
         progress.reached = Some(Reached { stored, since: stored });
-        self.singles(&mut progress.single, &found).await
+        self.singles(progress, &found).await
     }
 
     /// Reads pages of orders from the oldest on.
@@ -165,7 +176,7 @@ impl<S: EventStore + FigureStore, B: OrderSource> Poll<S, B> {
             let page = self.source.placed_after(after).await?;
             let is_last = page.len() < usize::try_from(self.config.page_len).unwrap_or(usize::MAX);
             let page: Vec<PolledOrder> = page.iter().map(|text| self.read(text)).collect();
-            let newest = page.iter().filter_map(|order| order.created_at).max();
+            let newest = newest(page.iter().filter_map(|order| order.created_at));
             newest_of_all = newest_of_all.max(newest);
             let before = found.seen.len();
             found.seen.extend(page.iter().map(|order| order.key.clone()));
@@ -240,5 +251,21 @@ impl<S: EventStore + FigureStore, B: OrderSource> Poll<S, B> {
         count(&stored);
         self.context.publisher.committed(stored.envelopes);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misdated_order_of_a_page_does_not_say_how_far_it_reaches() {
+        let at = |seconds: i64| OffsetDateTime::UNIX_EPOCH + time::Duration::seconds(seconds);
+        let far = at(0) + time::Duration::weeks(4000);
+        for page in [vec![at(1), at(2), far, at(3)], vec![at(1), at(2), at(3), far], vec![far, at(3), at(1)]] {
+            assert_eq!(newest(page.into_iter()), Some(at(3)));
+        }
+        assert_eq!(newest([at(5)].into_iter()), Some(at(5)));
+        assert_eq!(newest(std::iter::empty()), None);
     }
 }

@@ -7,18 +7,15 @@ use crate::application::lane_control::LaneControl;
 use crate::application::launch::Room;
 use crate::application::ports::{CreateOrder, DatabaseMoment, DialectError, StoreError};
 use crate::application::record::{CallOutcome, FinishedCall};
-use crate::application::request::{Due, Loaded, Rank, Request};
+use crate::application::request::{Loaded, NewRequest, Request};
 use crate::application::rules::ReviewHold;
 use crate::application::wire::{Verb, WireFailure, WireRequest, WireResult};
 use crate::config::Settings;
 use crate::domain::attempt::{Attempt, AttemptEnd};
-use crate::domain::history::Asked;
 use crate::domain::lane::Lane;
-use crate::domain::live::Owed;
 use crate::domain::order::tests::terms;
 use crate::domain::outcome::{CancelOutcome, CreateOutcome, LookupOutcome};
 use crate::domain::retry::{Jitter, Now};
-use crate::domain::state::State;
 use contracts::{AccountId, BrokerId, BrokerKey, BrokerOrderId, OrderId, Partition};
 use platform::clock::SystemClock;
 use platform::config::Configuration;
@@ -99,26 +96,16 @@ struct OneRequest {
 }
 
 fn request() -> Request {
-    let at = OffsetDateTime::now_utc();
-    Request {
-        order_id: OrderId::new(Uuid::from_u128(1)),
+    let order_id = OrderId::new(Uuid::from_u128(1));
+    let new = NewRequest {
+        order_id,
         account_id: AccountId::new(Uuid::from_u128(2)),
-        partition: Partition::new(2).unwrap(),
-        broker: BrokerId::new("sim").unwrap(),
+        broker_key: BrokerKey::new(Partition::new(2).unwrap(), order_id),
         terms: terms(),
+        accepted_at: OffsetDateTime::UNIX_EPOCH,
         traceparent: None,
-        version: 0,
-        state: State::Queued,
-        due: Some(Due { at, rank: Rank::Send }),
-        attempts: 0,
-        valid_until: None,
-        asked: Asked::default(),
-        broker_order_id: None,
-        broker_status: None,
-        contradiction: None,
-        cancel: Owed::default(),
-        observe: Owed::default(),
-    }
+    };
+    new.queued(&BrokerId::new("sim").unwrap(), OffsetDateTime::now_utc())
 }
 
 impl LaneStore for OneRequest {

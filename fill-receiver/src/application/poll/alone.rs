@@ -1,6 +1,6 @@
 //! Asking for single orders: those that are open, and those of which less was shown than is known.
 
-use super::{Found, Poll, PollError};
+use super::{Found, Poll, PollError, Progress};
 use crate::application::ports::{ConnectError, EventStore, FigureStore, OrderSource, StoreError};
 use crate::domain::cumulative::KnownOrder;
 use crate::domain::polled::PolledOrder;
@@ -10,13 +10,17 @@ use std::collections::BTreeSet;
 impl<S: EventStore + FigureStore, B: OrderSource> Poll<S, B> {
     /// Asks for open orders that no page has shown, one by one, going on behind the last one of the poll before, and
     /// for those of which less was shown.
-    pub(super) async fn singles(&self, last: &mut String, found: &Found) -> Result<(), PollError> {
+    pub(super) async fn singles(&self, progress: &mut Progress, found: &Found) -> Result<(), PollError> {
         let limit = i64::from(self.config.singles_max);
-        let open = self.context.store.open_orders(last, limit).await?;
+        let open = self.context.store.open_orders(&progress.single, limit).await?;
         let is_end = open.len() < usize::try_from(limit).unwrap_or(usize::MAX);
         let mut asked = BTreeSet::new();
         let mut failed = None;
-        for order in found.less.iter().take(usize::try_from(limit).unwrap_or(usize::MAX)) {
+        // In turn, since one that is never answered would keep its place at every poll.
+        let mut less: Vec<&KnownOrder> = found.less.iter().collect();
+        less.sort_unstable_by_key(|order| (order.id <= progress.less, &order.id));
+        for order in less.into_iter().take(usize::try_from(limit).unwrap_or(usize::MAX)) {
+            progress.less.clone_from(&order.id);
             if asked.insert(order.id.as_str()) {
                 failed = self.alone(order).await?.or(failed);
             }
@@ -26,10 +30,10 @@ impl<S: EventStore + FigureStore, B: OrderSource> Poll<S, B> {
             if is_wanted && asked.insert(order.id.as_str()) {
                 failed = self.alone(order).await?.or(failed);
             }
-            last.clone_from(&order.id);
+            progress.single.clone_from(&order.id);
         }
         if is_end {
-            last.clear();
+            progress.single.clear();
         }
         failed.map_or(Ok(()), |error| Err(error.into()))
     }

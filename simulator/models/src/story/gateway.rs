@@ -7,16 +7,13 @@ use broker_gateway::application::claim::{CallKind, PlannedCall, plan};
 use broker_gateway::application::intake::{OrdersBatch, Sighting, apply_evidence, apply_wishes};
 use broker_gateway::application::ports::{CreateOrder, Dialect, DialectError};
 use broker_gateway::application::record::{CallOutcome, FinishedCall, fold};
-use broker_gateway::application::request::{Due, Loaded, NewRequest, Rank, Request};
+use broker_gateway::application::request::{Loaded, Rank, Request};
 use broker_gateway::application::rules::Rules;
 use broker_gateway::application::wire::{Verb, WireRequest, WireResult};
 use broker_gateway::domain::attempt::{Attempt, AttemptEnd};
-use broker_gateway::domain::history::Asked;
 use broker_gateway::domain::lane::{Lane, LanePolicy};
-use broker_gateway::domain::live::Owed;
 use broker_gateway::domain::outcome::{CancelOutcome, CreateOutcome, LookupOutcome, Refusal};
 use broker_gateway::domain::retry::{Jitter, Now};
-use broker_gateway::domain::state::State;
 use contracts::event::{BrokerEvent, Envelope, GatewayEvent, ObservedOrder, OrdersEvent, Payload, Producer};
 use contracts::{BrokerKey, BrokerOrderId, EventId, OrderId, Partition};
 use platform::eventlog::Position;
@@ -163,8 +160,8 @@ impl Gateway {
         }
         let mut early: HashMap<OrderId, Vec<Sighting>> = HashMap::new();
         for new in &batch.submits {
-            let broker = self.rules.profile.broker.clone();
-            self.requests.entry(new.order_id).or_insert_with(|| (request(new, broker, now), Vec::new()));
+            let broker = &self.rules.profile.broker;
+            self.requests.entry(new.order_id).or_insert_with(|| (new.queued(broker, now), Vec::new()));
             let seen = self.early.remove(&new.order_id).unwrap_or_default();
             if !seen.is_empty() {
                 early.insert(new.order_id, seen.iter().map(sighting).collect());
@@ -341,27 +338,5 @@ fn sighting(event: &BrokerEvent) -> Sighting {
             status: event.order_status.clone(),
             cumulative_quantity: event.cumulative_quantity,
         },
-    }
-}
-
-fn request(new: &NewRequest, broker: contracts::BrokerId, now: OffsetDateTime) -> Request {
-    Request {
-        order_id: new.order_id,
-        account_id: new.account_id,
-        partition: new.broker_key.partition(),
-        broker,
-        terms: new.terms.clone(),
-        traceparent: None,
-        version: 1,
-        state: State::Queued,
-        due: Some(Due { at: now, rank: Rank::Send }),
-        attempts: 0,
-        valid_until: None,
-        asked: Asked::default(),
-        broker_order_id: None,
-        broker_status: None,
-        contradiction: None,
-        cancel: Owed::default(),
-        observe: Owed::default(),
     }
 }

@@ -112,7 +112,6 @@ pub(super) const MUTATIONS: &[Mutation] = &[
     },
     Mutation {
         name: "a further attempt may send other bytes",
-
         harm: "another order goes out under the key of the first",
         edits: &[OTHER_BYTES_ARE_SENT],
         catcher: unit(GATEWAY, "application::case::tests::a_further_attempt_with_other_bytes_is_left_to_persons"),
