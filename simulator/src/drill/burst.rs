@@ -16,12 +16,8 @@ use crate::stack::{ProcessName, StackError};
 
 /// Concurrent spenders of one balance.
 const SPENDERS: usize = 20;
-/// Orders of each of them.
-const ORDERS_EACH: usize = 10;
 /// Concurrent posts of one order.
 const POSTS: usize = 100;
-/// Clients that hang up.
-const HANG_UPS: usize = 100;
 /// How long the outcome of an order may stay unknown.
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 /// An order of an account that somebody hung up on must not wait for a lock's expiry.
@@ -46,12 +42,13 @@ fn patient(id: String, qty: u64, limit_price: Decimal) -> Order {
 ///
 /// # Errors
 /// When Redis cannot be stopped or started.
-pub async fn overspend(exercise: &Exercise, settle_limit: Duration) -> Result<Outcome, StackError> {
+pub async fn overspend(exercise: &Exercise, orders: usize, settle_limit: Duration) -> Result<Outcome, StackError> {
     let Some(trader) = exercise.traders.first() else { return Ok(Outcome::default()) };
     exercise.stack.stop(ProcessName::Redis).await?;
     exercise.say("Redis is down");
-    let orders = SPENDERS * ORDERS_EACH;
-    // Each order costs a hundredth of the balance, and there are two hundred.
+    let orders_each = orders.div_ceil(SPENDERS);
+    let orders = SPENDERS * orders_each;
+    // All orders together cost twice the balance.
     let affordable = orders / 2;
     let price = trader.deposit / Decimal::from(affordable) / Decimal::TEN;
     let mut spenders = JoinSet::new();
@@ -59,7 +56,7 @@ pub async fn overspend(exercise: &Exercise, settle_limit: Duration) -> Result<Ou
         let trader = trader.clone();
         spenders.spawn(async move {
             let mut posted = Posted::new();
-            for number in 0..ORDERS_EACH {
+            for number in 0..orders_each {
                 let order = patient(format!("spender{spender}-{number}"), 10, price);
                 let (placed, _) = trader.post_until_known(&order, ANSWER_LIMIT).await;
                 posted.push((trader.index, order, placed));
@@ -98,13 +95,28 @@ pub async fn overspend(exercise: &Exercise, settle_limit: Duration) -> Result<Ou
     Ok(outcome)
 }
 
-/// One order posted a hundred times at once is one order, and another body under its id is refused.
+/// One order posted a hundred times at once is one order, and another body under its id is refused; with each of some
+/// orders, one after the other.
 ///
 /// # Errors
 /// None at present; the type is that of the other drills.
-pub async fn duplicate(exercise: &Exercise, settle_limit: Duration) -> Result<Outcome, StackError> {
-    let Some(trader) = exercise.traders.first() else { return Ok(Outcome::default()) };
-    let order = patient("same".to_owned(), 1, Decimal::ONE_HUNDRED);
+pub async fn duplicate(exercise: &Exercise, orders: usize, settle_limit: Duration) -> Result<Outcome, StackError> {
+    let (mut posted, mut wrongs) = (Posted::new(), Vec::new());
+    for (number, trader) in exercise.traders.iter().cycle().take(orders).enumerate() {
+        let order = patient(format!("same-{number}"), 1, Decimal::TEN);
+        wrongs.extend(post_at_once(trader, &order).await);
+        let (placed, _) = trader.post_until_known(&order, ANSWER_LIMIT).await;
+        posted.push((trader.index, order, placed));
+    }
+    let mut outcome = Outcome::settled(exercise.settle(&posted, settle_limit).await);
+    outcome.strike(orders.saturating_mul(POSTS - 1) as u64);
+    outcome.note("posts", orders * POSTS);
+    outcome.require(wrongs.is_empty(), &format!("{} wrong answers, first: {:?}", wrongs.len(), wrongs.first()));
+    Ok(outcome)
+}
+
+/// Posts an order many times at once, and then another body under its id. Answers what was wrong.
+async fn post_at_once(trader: &Trader, order: &Order) -> Vec<String> {
     let mut posts = JoinSet::new();
     for _ in 0..POSTS {
         let (trader, order) = (trader.clone(), order.clone());
@@ -121,18 +133,14 @@ pub async fn duplicate(exercise: &Exercise, settle_limit: Duration) -> Result<Ou
             Placed::Refused { .. } | Placed::Unknown(_) => other.push(format!("{answer:?}")),
         }
     }
+    if ids.len() != 1 {
+        other.push(format!("{} different orders were answered", ids.len()));
+    }
     let changed = trader.post(&Order { qty: Decimal::TWO, ..order.clone() }).await;
-    let (placed, _) = trader.post_until_known(&order, ANSWER_LIMIT).await;
-    let posted: Posted = vec![(trader.index, order, placed)];
-    let mut outcome = Outcome::settled(exercise.settle(&posted, settle_limit).await);
-    outcome.strike(POSTS as u64 - 1);
-    outcome.note("posts", POSTS);
-    outcome.note("answers_with_the_order", POSTS - other.len());
-    outcome.require(ids.len() == 1, &format!("{} different orders were answered", ids.len()));
-    outcome.require(other.is_empty(), &format!("not every answer was the order: {:?}", other.first()));
-    let refused = matches!(changed, Placed::Refused { status: 422, code: 40_010_001, .. });
-    outcome.require(refused, &format!("another body under the same id was answered with {changed:?}"));
-    Ok(outcome)
+    if !matches!(changed, Placed::Refused { status: 422, code: 40_010_001, .. }) {
+        other.push(format!("another body under the same id was answered with {changed:?}"));
+    }
+    other
 }
 
 /// Clients hang up after more and more of their request: nothing stays locked, and each order is there whole or not at
@@ -140,12 +148,14 @@ pub async fn duplicate(exercise: &Exercise, settle_limit: Duration) -> Result<Ou
 ///
 /// # Errors
 /// When a raw request cannot be made.
-pub async fn hang_up(exercise: &Exercise, settle_limit: Duration) -> Result<Outcome, StackError> {
+pub async fn hang_up(exercise: &Exercise, orders: usize, settle_limit: Duration) -> Result<Outcome, StackError> {
     let Some(trader) = exercise.traders.first() else { return Ok(Outcome::default()) };
+    // Two clients that hang up make three orders: the one that broke off may come to nothing.
+    let hang_ups = orders.saturating_mul(2).div_ceil(3);
     let mut posted = Posted::new();
     let mut whole = 0;
     let mut slowest = Duration::ZERO;
-    for number in 0..HANG_UPS {
+    for number in 0..hang_ups {
         let order = patient(format!("hangup-{number}"), 1, Decimal::TEN);
         // Every second client has said all that it had to say; the others break off earlier and earlier.
         let complete = number % 2 == 0;
@@ -163,8 +173,8 @@ pub async fn hang_up(exercise: &Exercise, settle_limit: Duration) -> Result<Outc
         }
     }
     let mut outcome = Outcome::settled(exercise.settle(&posted, settle_limit).await);
-    outcome.strike(HANG_UPS as u64);
-    outcome.note("hang_ups", HANG_UPS);
+    outcome.strike(hang_ups as u64);
+    outcome.note("hang_ups", hang_ups);
     outcome.note("complete_requests", whole);
     outcome.note("slowest_order_after_ms", u64::try_from(slowest.as_millis()).unwrap_or(u64::MAX));
     outcome.require(slowest < LOCK_FREE_LIMIT, &format!("an order after a hang-up took {} ms", slowest.as_millis()));
@@ -174,7 +184,7 @@ pub async fn hang_up(exercise: &Exercise, settle_limit: Duration) -> Result<Outc
 async fn hang_up_once(trader: &Trader, order: &Order, complete: bool, number: usize) -> Result<(), StackError> {
     let failed = |why: String| StackError::Operator { call: "POST /v2/orders, raw".to_owned(), why };
     let (address, bytes) = trader.raw_post(order).ok_or_else(|| failed("no request could be made".to_owned()))?;
-    let said = if complete { bytes.len() } else { bytes.len().saturating_sub(1 + number * 3) };
+    let said = if complete { bytes.len() } else { bytes.len().saturating_sub(1 + (number % 100) * 3) };
     let talk = async {
         let mut stream = TcpStream::connect(address).await?;
         stream.write_all(bytes.get(..said).unwrap_or(&bytes)).await?;

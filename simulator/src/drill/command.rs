@@ -289,6 +289,11 @@ impl Command {
                 }
                 variables
             }
+            // One customer posts everything.
+            Self::Duplicate => BTreeMap::from([(
+                ProcessName::OrderServer,
+                vec![("ORDER_SERVER__LIMITS__REQUESTS_PER_MINUTE".to_owned(), "0".to_owned())],
+            )]),
             Self::Redis | Self::Bus { .. } => BTreeMap::from([no_push]),
             _ => BTreeMap::new(),
         }
