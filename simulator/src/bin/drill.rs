@@ -192,20 +192,15 @@ async fn perform(exercise: &Exercise, arguments: &Arguments, around: &Around) ->
         Command::Bus { seconds } => bus::run(exercise, Duration::from_secs(*seconds), load, settle).await?,
         Command::Copies { times, .. } => copies::run(exercise, *times, arguments.seed, load, settle).await?,
         Command::Redis => kill::run_redis(exercise, load, settle).await?,
-        Command::Overspend => burst::overspend(exercise, burst_orders(arguments, 200), settle).await?,
-        Command::Duplicate => burst::duplicate(exercise, burst_orders(arguments, 1), settle).await?,
-        Command::Hangup => burst::hang_up(exercise, burst_orders(arguments, 150), settle).await?,
+        Command::Overspend => burst::overspend(exercise, arguments.orders.unwrap_or(200), settle).await?,
+        Command::Duplicate => burst::duplicate(exercise, arguments.orders.unwrap_or(1), settle).await?,
+        Command::Hangup => burst::hang_up(exercise, arguments.orders.unwrap_or(150), settle).await?,
         Command::Trace => {
             let collector = around.collector.as_ref().context("there is no collector")?;
             return Ok(trace::run(exercise, collector, settle).await?);
         }
     };
     Ok((outcome, String::new()))
-}
-
-/// How many orders a short drill makes: so many, or as many as were asked for.
-fn burst_orders(arguments: &Arguments, few: usize) -> usize {
-    arguments.orders.and_then(|orders| usize::try_from(orders).ok()).unwrap_or(few)
 }
 
 fn kills(processes: Vec<ProcessName>, times: u32, arguments: &Arguments, load: LoadOptions) -> KillOptions {

@@ -26,7 +26,7 @@ const DEBIAN_SERVERS: &str = "/usr/lib/postgresql";
 const SERVER_USER: &str = "postgres";
 const INITDB_LIMIT: Duration = Duration::from_secs(120);
 const OLD_SERVER_LIMIT: Duration = Duration::from_secs(60);
-const CONNECTIONS_MAX: u32 = 200;
+const CONNECTIONS_MAX: u32 = 400;
 /// What differs from the server's defaults, which are made for machines with very little memory: room for the pages in
 /// use, and for the log between two checkpoints, after each of which every page is written whole once more. Durability
 /// is the default.
