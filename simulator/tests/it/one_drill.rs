@@ -13,7 +13,8 @@ fn fills_that_come_twice_late_and_out_of_order_are_each_booked_once() {
     assert!(drill.with_file_name("order-server").exists(), "build the services first");
     let checkout = Checkout::new();
     let mut command = Command::new(drill);
-    command.args(["run", "disorder", "--orders", "500", "--checkout"]).arg(&checkout.root).stdin(Stdio::null());
+    // Enough for the rarest of its faults, which a third of the orders misses once in ten runs.
+    command.args(["run", "disorder", "--orders", "1500", "--checkout"]).arg(&checkout.root).stdin(Stdio::null());
     for name in ["REDIS_URL", "TEST_DATABASE_URL", "ORDER_CORE_DATABASE_URL", "BROKER_GATEWAY_DATABASE_URL"] {
         command.env_remove(name);
     }
@@ -22,5 +23,5 @@ fn fills_that_come_twice_late_and_out_of_order_are_each_booked_once() {
     assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
     let line: Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
     assert_eq!((&line["violations"], &line["lost"], &line["duplicated"]), (&0.into(), &0.into(), &0.into()), "{line}");
-    assert!(line["orders"].as_u64().unwrap() >= 500 && line["broker_faults"]["duplicate_fill"].as_u64() > Some(0));
+    assert!(line["orders"].as_u64().unwrap() >= 1500 && line["broker_faults"]["duplicate_fill"].as_u64() > Some(0));
 }
