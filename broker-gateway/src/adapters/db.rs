@@ -18,6 +18,7 @@ mod write;
 pub use error::RowError;
 pub use gauges::Gauges;
 pub use inspect::{CHECKS, RequestInspector};
+pub use load::Queue;
 pub use slice::{DeferredEvent, Meeting, SliceTransaction};
 pub use store::PgStore;
 pub use waiting::DeferredRow;

@@ -2,6 +2,7 @@
 
 use super::error::RowError;
 use super::row::{AttemptRow, RequestRow};
+use crate::application::ports::DatabaseMoment;
 use crate::application::request::{Loaded, Request};
 use crate::application::rules::ReviewHold;
 use crate::domain::attempt::Attempt;
@@ -10,6 +11,7 @@ use contracts::OrderId;
 use sqlx::PgConnection;
 use std::collections::{HashMap, HashSet};
 use time::OffsetDateTime;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 /// Why requests could not be read.
@@ -78,11 +80,15 @@ pub(super) async fn lock_due(
     .map_err(LoadError::Lock)
 }
 
-/// What keeps new orders of these accounts from being claimed with their intake.
-pub(super) struct QueueRow {
-    pub(super) now: OffsetDateTime,
-    pub(super) is_long: bool,
-    pub(super) held: HashSet<Uuid>,
+/// What keeps new orders of some accounts from being claimed with their intake.
+#[derive(Debug, Clone)]
+pub struct Queue {
+    /// The database's time.
+    pub moment: DatabaseMoment,
+    /// Something is due that nobody has claimed: new orders take their place behind it.
+    pub is_long: bool,
+    /// Accounts whose new orders wait for a doubt to be looked into.
+    pub held: HashSet<Uuid>,
 }
 
 /// Reads it, by the rules of [`lock_due`]: what is due and not held back goes first, and an account may be held.
@@ -90,7 +96,8 @@ pub(super) async fn queue(
     conn: &mut PgConnection,
     accounts: &[Uuid],
     hold: Option<ReviewHold>,
-) -> Result<QueueRow, LoadError> {
+) -> Result<Queue, LoadError> {
+    let asked_at = Instant::now();
     let hold_ms = hold.map_or(0, |hold| i64::try_from(hold.hold_max.whole_milliseconds()).unwrap_or(i64::MAX));
     let row = sqlx::query!(
         r#"
@@ -126,7 +133,8 @@ pub(super) async fn queue(
     .fetch_one(conn)
     .await
     .map_err(LoadError::Queue)?;
-    Ok(QueueRow { now: row.now, is_long: row.is_long, held: row.held.into_iter().collect() })
+    let moment = DatabaseMoment { at: row.now, asked_at };
+    Ok(Queue { moment, is_long: row.is_long, held: row.held.into_iter().collect() })
 }
 
 /// Makes every doubt due that waits for its next lookup, some at a time. Answers the database's time

@@ -1,11 +1,12 @@
 //! The transaction in which a slice of another process's log takes effect: first the applied
 //! position, then the effects, then the events that follow from them.
 
+use super::load::{self, Queue};
 use super::store::PgStore;
 use super::text::clean;
-use super::{load, write};
+use super::write;
 use crate::application::change::Change;
-use crate::application::ports::{DatabaseMoment, StoreError};
+use crate::application::ports::StoreError;
 use crate::application::request::{Loaded, NewRequest, Rank};
 use crate::application::rules::ReviewHold;
 use crate::domain::state::State;
@@ -19,7 +20,6 @@ use rust_decimal::Decimal;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use time::OffsetDateTime;
-use tokio::time::Instant;
 use uuid::Uuid;
 
 const OPERATION: &str = "intake";
@@ -163,9 +163,7 @@ impl SliceTransaction<'_> {
     /// # Errors
     /// [`StoreError::Failed`].
     pub async fn queue(&mut self, accounts: &[Uuid], hold: Option<ReviewHold>) -> Result<Queue, StoreError> {
-        let asked_at = Instant::now();
-        let queue = load::queue(&mut self.tx, accounts, hold).await.map_err(failed)?;
-        Ok(Queue { moment: DatabaseMoment { at: queue.now, asked_at }, is_long: queue.is_long, held: queue.held })
+        load::queue(&mut self.tx, accounts, hold).await.map_err(failed)
     }
 
     /// Inserts new requests: those that are claimed already as their claims say, with their attempts, and all others
@@ -435,17 +433,6 @@ impl SliceTransaction<'_> {
         platform::kill_point!("broker-gateway.after-intake-commit");
         Ok(())
     }
-}
-
-/// What stands before new orders.
-#[derive(Debug, Clone)]
-pub struct Queue {
-    /// The database's time.
-    pub moment: DatabaseMoment,
-    /// Something is due that nobody has claimed: new orders take their place behind it.
-    pub is_long: bool,
-    /// Accounts whose new orders wait for a doubt to be looked into.
-    pub held: HashSet<Uuid>,
 }
 
 /// What became of new requests.
