@@ -6,13 +6,14 @@ mod sections;
 
 pub use sections::{
     BrokerSettings, EnforcementWord, HttpSettings, IntakeSettings, LaneSettings, LiveSettings, PeerSettings,
-    ProfileSettings, ReferenceSettings, RetrySettings, ShutdownSettings, TokenSettings, WatchSettings,
+    ProfileSettings, ReferenceSettings, RetrySettings, ShutdownSettings, WatchSettings,
 };
 
 use platform::bus::BusConfig;
 use platform::config::{ConfigError, Configuration, DatabaseConfig, RedisConfig};
 use platform::consumer::ConsumerConfig;
 use platform::lease::LeaseConfig;
+use platform::operators::TokenSettings;
 use platform::trace::TelemetryConfig;
 use serde::{Deserialize, Serialize};
 

@@ -22,6 +22,7 @@ use contracts::BrokerId;
 use platform::bus::BusConfig;
 use platform::config::{ConfigError, Configuration, DatabaseConfig, RedisConfig};
 use platform::http::ServerLimits;
+use platform::operators::TokenSettings;
 use platform::trace::TelemetryConfig;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;

@@ -16,11 +16,12 @@ use platform::consumer::ConsumerConfig;
 use platform::http::ServerLimits;
 use platform::lease::LeaseConfig;
 use platform::lock::LockConfig;
+use platform::operators::TokenSettings;
 use platform::rate::Rate;
 use platform::trace::TelemetryConfig;
 pub use sections::{
     ChargeSettings, HttpSettings, LimitSettings, MarketSettings, PeerSettings, ReferenceSettings, ShutdownSettings,
-    TokenSettings, WatchSettings, WorkerSettings,
+    WatchSettings, WorkerSettings,
 };
 use serde::{Deserialize, Serialize};
 use std::num::NonZeroU32;

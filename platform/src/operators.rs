@@ -22,6 +22,27 @@ const NAME_LEN_MAX: usize = 64;
 /// Shortest token of an operator, in bytes.
 const TOKEN_LEN_MIN: usize = 16;
 
+/// Credentials of a process's callers, as configured.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenSettings {
+    /// Operators.
+    pub ops: Secret,
+    /// Other processes.
+    pub peer: Secret,
+    /// Single operators, by name.
+    #[serde(default)]
+    pub operators: OperatorTokens,
+}
+
+impl TokenSettings {
+    /// Who may use the operator port.
+    #[must_use]
+    pub fn operators(&self) -> Operators {
+        Operators::new(self.ops.clone(), self.operators.clone())
+    }
+}
+
 /// Tokens of operators by name, as configured.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(transparent)]

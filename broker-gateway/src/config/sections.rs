@@ -2,7 +2,6 @@
 
 use platform::config::Secret;
 use platform::invariants::Pace;
-use platform::operators::{OperatorTokens, Operators};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 
@@ -12,27 +11,6 @@ use std::net::SocketAddr;
 pub struct HttpSettings {
     /// Operator's port.
     pub ops_addr: SocketAddr,
-}
-
-/// Credentials of callers.
-#[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct TokenSettings {
-    /// Operators.
-    pub ops: Secret,
-    /// Other processes.
-    pub peer: Secret,
-    /// Single operators, by name.
-    #[serde(default)]
-    pub operators: OperatorTokens,
-}
-
-impl TokenSettings {
-    /// Who may use the operator port.
-    #[must_use]
-    pub fn operators(&self) -> Operators {
-        Operators::new(self.ops.clone(), self.operators.clone())
-    }
 }
 
 /// Taking others' logs in.

@@ -4,7 +4,6 @@ use crate::application::database::Looks;
 use crate::domain::identity::ExecutionScope;
 use platform::config::Secret;
 use platform::invariants::Pace;
-use platform::operators::{OperatorTokens, Operators};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 
@@ -14,27 +13,6 @@ use std::net::SocketAddr;
 pub struct HttpSettings {
     /// Operator's port.
     pub ops_addr: SocketAddr,
-}
-
-/// Credentials of callers.
-#[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct TokenSettings {
-    /// Operators.
-    pub ops: Secret,
-    /// Other processes.
-    pub peer: Secret,
-    /// Single operators, by name.
-    #[serde(default)]
-    pub operators: OperatorTokens,
-}
-
-impl TokenSettings {
-    /// Who may use the operator port.
-    #[must_use]
-    pub fn operators(&self) -> Operators {
-        Operators::new(self.ops.clone(), self.operators.clone())
-    }
 }
 
 /// The broker.

@@ -2,9 +2,7 @@
 
 use super::rate::Bps;
 use contracts::calendar::{self, MarketHours};
-use platform::config::Secret;
 use platform::invariants::Pace;
-use platform::operators::{OperatorTokens, Operators};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 
@@ -34,25 +32,6 @@ pub struct LimitSettings {
     pub requests_burst: u32,
     pub auth_failures_per_minute: u32,
     pub auth_failures_burst: u32,
-}
-
-/// Credentials of operators and processes.
-#[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "explained in config.default.toml")]
-pub struct TokenSettings {
-    pub ops: Secret,
-    pub peer: Secret,
-    #[serde(default)]
-    pub operators: OperatorTokens,
-}
-
-impl TokenSettings {
-    /// Who may use the operator port.
-    #[must_use]
-    pub fn operators(&self) -> Operators {
-        Operators::new(self.ops.clone(), self.operators.clone())
-    }
 }
 
 /// The shard workers.
